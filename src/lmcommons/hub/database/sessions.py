@@ -1,0 +1,96 @@
+"""Opening the database: engine, transactions, migrations."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from lmcommons.errors import CommandError
+from lmcommons.hub.settings import Settings
+
+BUSY_LIMIT = 30  # seconds that a writer waits for another one
+
+
+class Database:
+    """The hub's database. Rows read in a block stay usable after it; lazy loading does not happen."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the database of `settings` and bring its schema up to date.
+
+        Raises:
+            CommandError: it cannot be opened, or a newer version made it.
+        """
+        self._engine = _engine(settings.database_url)
+        try:
+            with (settings.data / ".migrating").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # `serve` and `user add` may start together on a new directory
+                self._migrate()
+        except SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            shown = make_url(settings.database_url).render_as_string(hide_password=True)
+            raise CommandError(f"database {shown}: {str(cause).strip()}") from error
+        self._reads = sessionmaker(self._engine, expire_on_commit=False)
+        self._writes = sessionmaker(self._engine.execution_options(write=True), expire_on_commit=False)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A consistent view of the database; nothing is written."""
+        with self._reads() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back on an error. SQLite has one writer at a time."""
+        with self._writes.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _migrate(self) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(resources.files(__package__) / "migrations"))
+        newest = ScriptDirectory.from_config(config).get_current_head()
+        with self._engine.execution_options(write=True).begin() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            if found == newest:
+                return
+            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            if found is not None and found not in known:
+                raise CommandError(
+                    f"database: schema {found} was made by a newer lmcommons (this one knows up to {newest}); upgrade"
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins transactions, not the driver
+    for pragma in (f"busy_timeout={BUSY_LIMIT * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later cannot wait for another writer: take the lock at once.
+    immediate = connection.get_execution_options().get("write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,230 @@
+"""The tables. A change here needs a migration in `migrations/versions/`; a test compares the two."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class AccountKind(StrEnum):
+    """Who can own repositories."""
+
+    USER = "user"
+    ORGANISATION = "organisation"
+
+
+class Role(StrEnum):
+    """What a member may do in an organisation; `accounts/permissions.py` says what each role means."""
+
+    READ = "read"
+    CONTRIBUTOR = "contributor"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class TokenRole(StrEnum):
+    """What a token may be used for."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class RepositoryType(StrEnum):
+    """The kinds of repository; the value is the protocol's singular name."""
+
+    MODEL = "model"
+    DATASET = "dataset"
+
+    @property
+    def plural(self) -> str:
+        """The name in API paths."""
+        return f"{self.value}s"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before `namespace/name` in page, file and git addresses."""
+        return "" if self is RepositoryType.MODEL else f"{self.plural}/"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in UTC, on databases that forget the zone too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Table(DeclarativeBase):
+    """All tables; constraints have names so that migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        StrEnum: Enum(StrEnum, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]),
+    }
+
+
+class Account(Table):
+    """A user or an organisation: a namespace of repositories."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[AccountKind]
+    name: Mapped[str] = mapped_column(String(96))
+    name_key: Mapped[str] = mapped_column(String(96), unique=True)  # lower case: names differ by more than case
+    fullname: Mapped[str] = mapped_column(String(200))
+    email: Mapped[str | None] = mapped_column(String(254))
+    is_admin: Mapped[bool] = mapped_column(default=False, server_default=false())
+    private_by_default: Mapped[bool] = mapped_column(default=False, server_default=false())
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Membership(Table):
+    """A user's role in an organisation."""
+
+    __tablename__ = "memberships"
+
+    organisation_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, index=True)
+    role: Mapped[Role]
+
+
+class Token(Table):
+    """An access token; only its sha256 is kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(96))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[TokenRole]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class Repository(Table):
+    """A repository's settings and what lists show of its main branch; its git directory is named by `id`."""
+
+    __tablename__ = "repositories"
+    __table_args__ = (
+        UniqueConstraint("type", "account_id", "name_key"),
+        Index("ix_repositories_type_updated_at", "type", "updated_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[RepositoryType]
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    creator_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"))
+    name: Mapped[str] = mapped_column(String(96))
+    name_key: Mapped[str] = mapped_column(String(96))
+    private: Mapped[bool] = mapped_column(default=False, server_default=false())
+    gated: Mapped[str | None] = mapped_column(String(16))  # "auto" or "manual"
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    head: Mapped[str | None] = mapped_column(String(40))  # commit of main that the columns below describe
+    card: Mapped[dict[str, Any]] = mapped_column(default=dict)  # front matter of README.md
+    summary: Mapped[str] = mapped_column(String(300), default="", server_default="")
+    parameters: Mapped[dict[str, Any] | None] = mapped_column()  # by dtype, from the safetensors headers
+    terms: Mapped[str] = mapped_column(Text, default="", server_default="")  # lower-case text that search looks in
+    storage: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # bytes of the files at head
+    downloads: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    likes: Mapped[int] = mapped_column(default=0, server_default="0")
+    account: Mapped[Account] = relationship(foreign_keys=[account_id], lazy="joined", innerjoin=True)
+    tag_rows: Mapped[list["RepositoryTag"]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="RepositoryTag.position"
+    )
+
+    @property
+    def tags(self) -> list[str]:
+        """What the repository can be filtered by, in the card's order."""
+        return [row.tag for row in self.tag_rows]
+
+    @property
+    def full_name(self) -> str:
+        """`namespace/name`."""
+        return f"{self.account.name}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """What follows the hub's address: `namespace/name` or `datasets/namespace/name`."""
+        return f"{self.type.prefix}{self.full_name}"
+
+
+class RepositoryTag(Table):
+    """One tag of a repository."""
+
+    __tablename__ = "repository_tags"
+
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(200), primary_key=True, index=True)
+    position: Mapped[int]
+
+
+class FormerName(Table):
+    """A name that a repository had before it was moved; requests for it are redirected."""
+
+    __tablename__ = "former_names"
+
+    type: Mapped[RepositoryType] = mapped_column(primary_key=True)
+    full_name_key: Mapped[str] = mapped_column(String(193), primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), index=True)
+
+
+class RepositoryObject(Table):
+    """A large object that was uploaded to, or copied into, a repository: only then may a commit there refer to it."""
+
+    __tablename__ = "repository_objects"
+
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Event(Table):
+    """What happened, appended and never changed. Names are copied, so that a line outlives what it speaks of."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
+    kind: Mapped[str] = mapped_column(String(48))
+    actor: Mapped[str | None] = mapped_column(String(96))
+    repository_id: Mapped[int | None] = mapped_column(index=True)
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -1,0 +1,106 @@
+"""What can go wrong in a request, as the client understands it (hub-protocol.md, chapter 1).
+
+Rooms raise these where the cause is known; `hub/api/errors.py` turns them into a status, headers and a JSON body.
+"""
+
+from typing import Any
+
+
+class HubError(Exception):
+    """A request that ends with `status`; `code` becomes X-Error-Code and the message X-Error-Message.
+
+    `headers` and `fields` are added to the response and to its JSON body.
+    """
+
+    status = 500
+    code: str | None = None
+
+    def __init__(
+        self, message: str, *, headers: dict[str, str] | None = None, fields: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = headers or {}
+        self.fields = fields or {}
+
+
+class BadRequest(HubError):
+    """The request is malformed or asks for something impossible."""
+
+    status = 400
+
+
+class Unauthorized(HubError):
+    """No token, or one that is not known."""
+
+    status = 401
+
+
+class Forbidden(HubError):
+    """The actor is known and may not do this."""
+
+    status = 403
+
+
+class NotFound(HubError):
+    """No such page, account or route."""
+
+    status = 404
+
+
+class RepositoryNotFound(NotFound):
+    """No such repository, or one that the actor may not know of."""
+
+    code = "RepoNotFound"
+
+
+class RevisionNotFound(NotFound):
+    """The repository has no such branch, tag or commit."""
+
+    code = "RevisionNotFound"
+
+
+class EntryNotFound(NotFound):
+    """The commit has no such file or folder; the client remembers this by `commit`."""
+
+    code = "EntryNotFound"
+
+    def __init__(self, message: str, *, commit: str | None = None) -> None:
+        super().__init__(message, headers={"X-Repo-Commit": commit} if commit else None)
+
+
+class Conflict(HubError):
+    """The thing exists already, or somebody else changed it first."""
+
+    status = 409
+
+
+class PreconditionFailed(HubError):
+    """The branch is no longer at the commit that the request was made for."""
+
+    status = 412
+
+
+class TooLarge(HubError):
+    """The body, or one value in it, is past its limit."""
+
+    status = 413
+
+
+class RangeNotSatisfiable(HubError):
+    """The range begins past the end of the content."""
+
+    status = 416
+
+
+class NotSupported(HubError):
+    """A part of the protocol that this hub does not offer; never retried by the client, unlike 5xx."""
+
+    status = 400
+    code = "NotSupported"
+
+
+class InsufficientStorage(HubError):
+    """The disk is full; nothing was stored."""
+
+    status = 507

@@ -1,0 +1,36 @@
+"""Git LFS pointers: the small text that git keeps where the content lies in the object store.
+
+Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+"""
+
+import re
+from dataclasses import dataclass
+
+POINTER_LIMIT = 1024  # bytes; the specification's bound on a pointer, so larger blobs need not be read
+
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*"
+    rb"oid sha256:(?P<sha256>[0-9a-f]{64})\nsize (?P<size>\d{1,18})\n?"
+)
+
+
+@dataclass(frozen=True)
+class LfsPointer:
+    """Where a file's content is: its `sha256` and `size` in bytes; `pointer_size` is the pointer's own, in bytes."""
+
+    sha256: str
+    size: int
+    pointer_size: int
+
+
+def format_pointer(sha256: str, size: int) -> bytes:
+    """The pointer to `size` bytes with the hash `sha256`."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def parse_pointer(blob: bytes) -> LfsPointer | None:
+    """The pointer that `blob` is, or None when it is ordinary content."""
+    match = _POINTER.fullmatch(blob)
+    if match is None:
+        return None
+    return LfsPointer(match["sha256"].decode(), int(match["size"]), len(blob))

@@ -1,0 +1,112 @@
+"""How a hub is set up: one object, made at the edge and passed in."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lmcommons.errors import CommandError, RequestError
+from lmcommons.files import read_json, write_failure, write_json
+
+DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer one
+MARKER = "hub.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a hub keeps its data and how it is reached; `Settings.make` checks and completes the values."""
+
+    data: Path
+    host: str
+    port: int
+    public_url: str
+    database_url: str
+
+    @classmethod
+    def make(
+        cls,
+        data: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 7860,
+        public_url: str | None = None,
+        database: str | None = None,
+        objects: str | None = None,
+    ) -> "Settings":
+        """Settings of the hub in `data`, which need not exist yet.
+
+        Args:
+            public_url: the address that users see, when a proxy stands before the hub; default `http://host:port`.
+            database: SQLAlchemy URL; default a SQLite file in the data directory.
+            objects: where large files are kept; only the data directory's own disk for now.
+
+        Raises:
+            RequestError: a value that cannot work, named in one line.
+        """
+        data = data.expanduser().absolute()
+        if objects is not None:
+            raise RequestError(
+                f"--objects {objects}: this version keeps objects on disk in {data / 'objects'}; leave the option out"
+            )
+        if public_url is not None and (urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).netloc):
+            raise RequestError(f"--public-url {public_url}: not an address like https://hub.example.org")
+        shown_host = f"[{host}]" if ":" in host else host
+        return cls(
+            data=data,
+            host=host,
+            port=port,
+            public_url=(public_url or f"http://{shown_host}:{port}").rstrip("/"),
+            database_url=_database_url(database, data),
+        )
+
+    @property
+    def repositories_dir(self) -> Path:
+        """Bare git repositories."""
+        return self.data / "repositories"
+
+    @property
+    def objects_dir(self) -> Path:
+        """Large files by sha256."""
+        return self.data / "objects"
+
+    def open_data(self) -> None:
+        """Make the data directory, or check that it is one of ours.
+
+        Raises:
+            CommandError: it cannot be written, holds something else, or was made by a newer version.
+        """
+        marker = self.data / MARKER
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            if not marker.exists():
+                if any(path.suffix != ".part" for path in self.data.iterdir()):
+                    raise RequestError(f"{self.data}: has files but no {MARKER}; choose an empty or a hub's directory")
+                write_json(marker, {"format": DATA_FORMAT})
+            self.repositories_dir.mkdir(exist_ok=True)
+            self.objects_dir.mkdir(exist_ok=True)
+            probe = self.data / ".writable"
+            probe.touch()
+            probe.unlink(missing_ok=True)
+        except FileExistsError as error:
+            raise RequestError(f"{self.data}: is a file; --data needs a directory") from error
+        except OSError as error:
+            raise write_failure(self.data, error) from error
+        found = read_json(marker)
+        version = found.get("format") if isinstance(found, dict) else None
+        if not isinstance(version, int):
+            raise CommandError(f"{marker}: not a hub's marker; restore it from a backup")
+        if version > DATA_FORMAT:
+            raise CommandError(f"{self.data}: made by a newer lmcommons (format {version}, this one reads {DATA_FORMAT}); upgrade")
+
+
+def _database_url(given: str | None, data: Path) -> str:
+    if given is None:
+        return f"sqlite:///{data / 'hub.sqlite3'}"
+    scheme = given.split(":", 1)[0]
+    if scheme == "sqlite":
+        return given
+    if scheme in ("postgresql", "postgresql+psycopg"):
+        if importlib.util.find_spec("psycopg") is None:
+            raise RequestError("--database postgresql://…: psycopg is not installed; run: pip install 'psycopg[binary]'")
+        return "postgresql+psycopg" + given[len(scheme) :]
+    raise RequestError(f"--database {scheme}:…: supported are sqlite:///FILE and postgresql://USER@HOST/NAME")

@@ -1,0 +1,40 @@
+"""Source code as HTML: Pygments' short class names, coloured by the style sheet in light and dark."""
+
+from functools import lru_cache
+
+from markupsafe import Markup, escape
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexer import Lexer
+from pygments.lexers import TextLexer, get_lexer_by_name, get_lexer_for_filename
+from pygments.token import STANDARD_TYPES
+from pygments.util import ClassNotFound
+
+CLASSES = frozenset(filter(None, STANDARD_TYPES.values()))
+MAX_HIGHLIGHTED = 100_000  # characters; colours for more would cost over half a second of processor time
+_FORMATTER = HtmlFormatter(nowrap=True)
+
+
+def block(text: str, language: str) -> Markup:
+    """A fenced code block's inside; an unknown `language` stays plain."""
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return escape(text)
+    return _coloured(text, lexer)
+
+
+@lru_cache(maxsize=32)
+def lines(text: str, filename: str) -> list[Markup]:
+    """A file's lines, each with balanced tags, without line ends; the language is guessed from `filename`."""
+    try:
+        lexer = get_lexer_for_filename(filename, stripnl=False, ensurenl=False)
+    except ClassNotFound:
+        lexer = TextLexer(stripnl=False, ensurenl=False)
+    return [Markup(line) for line in _coloured(text.removesuffix("\n"), lexer).split("\n")]  # noqa: S704 - escaped
+
+
+def _coloured(text: str, lexer: Lexer) -> Markup:
+    if len(text) > MAX_HIGHLIGHTED or isinstance(lexer, TextLexer):
+        return escape(text)
+    return Markup(highlight(text, lexer, _FORMATTER))  # noqa: S704 - the formatter escapes

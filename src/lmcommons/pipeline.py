@@ -1,0 +1,239 @@
+"""The stages of a recipe, run in order and at most once for the same inputs.
+
+A stage is keyed by the sha256 of everything it depends on: its section of the recipe, the keys of the stages before
+it, and the content of the sources. Its results lie in `OUT/NAME/STAGE/KEY/`, with the resolved recipe beside them, and
+`stage.json`, written last, says that they are whole. A stage whose key is there is not run again.
+"""
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmcommons import environment, recipe
+from lmcommons.errors import CommandError
+from lmcommons.files import atomic_directory, read_json, write_failure, write_json, write_text
+from lmcommons.progress import say
+from lmcommons.recipe import Provenance, Recipe
+
+# A change of code that changes results raises the stage's number, so that old results are not taken for new ones.
+VERSIONS = {"data": 1, "tokenizer": 1, "pretraining": 1, "evaluation": 1, "publishing": 1}
+KEY_DIGITS = 16
+
+
+@dataclass
+class Run:
+    """A recipe on its way through the stages."""
+
+    recipe: Recipe
+    base: Path
+    """where relative paths of the recipe start: its own directory"""
+    out: Path
+    """`OUT/NAME`, where the stages lie"""
+    inputs: str
+    """sha256 of the content of all data sources"""
+    keys: dict[str, str] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dataset_repository: str | None = None
+    """namespace/name@commit, once the dataset is published"""
+
+    def directory(self, stage: str) -> Path:
+        return self.out / stage / self.keys[stage][:KEY_DIGITS]
+
+    def resolved(self) -> Recipe:
+        """The recipe with every default, and what it was run with."""
+        provenance = Provenance(
+            inputs=self.inputs,
+            dataset=self.dataset_repository,
+            stages=dict(self.keys),
+            environment=environment.describe(),
+        )
+        return self.recipe.model_copy(update={"provenance": provenance})
+
+
+def run(path: Path, out: Path, until: str = "publishing") -> dict[str, Any]:
+    """Run the stages of the recipe at `path` up to `until`, with results under `out`.
+
+    Returns:
+        For every stage its `directory`, `key`, whether it was `reused`, and its `report`.
+
+    Raises:
+        RequestError: the recipe is wrong, or its data cannot be found.
+        CommandError: a stage failed, or another run of this recipe is at work.
+    """
+    from lmcommons import data
+
+    wanted = recipe.load(path)
+    recipe.check_memory(wanted, environment.memory())
+    base = path.resolve().parent
+    wanted = wanted.model_copy(update={"data": data.resolve(wanted.data, base), "provenance": None})
+    state = Run(wanted, base, out / wanted.name, data.fingerprint(wanted.data, base))
+    stages = {
+        "data": (_data_key, _data),
+        "tokenizer": (_tokenizer_key, _tokenizer),
+        "pretraining": (_pretraining_key, _pretraining),
+        "evaluation": (_evaluation_key, _evaluation),
+        "publishing": (_publishing_key, _publishing),
+    }
+    summary: dict[str, Any] = {}
+    with _only_run(state.out):
+        for stage, (key, work) in stages.items():
+            if stage == "publishing" and wanted.publishing is None:
+                say("publishing: nothing to do, the recipe has no `publishing` section")
+                break
+            state.keys[stage] = _hash({"stage": stage, "version": VERSIONS[stage], **key(state)})
+            summary[stage] = _stage(state, stage, work)
+            if stage == until:
+                break
+    return summary
+
+
+def _stage(state: Run, stage: str, work: Any) -> dict[str, Any]:
+    directory = state.directory(stage)
+    record = directory / "stage.json"
+    reused = record.exists()
+    if reused:
+        state.reports[stage] = read_json(record)["report"]
+        if stage == "publishing":
+            reused = _still_published(state)
+    if reused:
+        say(f"{stage}: unchanged, {directory}")
+    else:
+        say(f"{stage}: {directory}")
+        started = time.monotonic()
+        report = work(state, directory)
+        seconds = round(time.monotonic() - started, 1)
+        write_text(directory / "recipe.yaml", recipe.dump(state.resolved()))
+        write_json(record, {"stage": stage, "key": state.keys[stage], "seconds": seconds, "report": report})
+        state.reports[stage] = report
+        say(f"{stage}: done in {seconds:.0f} s")
+    return {
+        "directory": str(directory),
+        "key": state.keys[stage],
+        "reused": reused,
+        "report": state.reports[stage],
+    }
+
+
+# ---------------------------------------------------------------- what each stage depends on, and what it does
+
+
+def _data_key(state: Run) -> dict[str, Any]:
+    return {"inputs": state.inputs, "data": state.recipe.data.model_dump(mode="json")}
+
+
+def _data(state: Run, directory: Path) -> dict[str, Any]:
+    from lmcommons import data
+
+    with atomic_directory(directory) as temporary:
+        return data.build(state.recipe.data, state.base, temporary)
+
+
+def _tokenizer_key(state: Run) -> dict[str, Any]:
+    return {"data": state.keys["data"], "tokenizer": state.recipe.tokenizer.model_dump(mode="json")}
+
+
+def _tokenizer(state: Run, directory: Path) -> dict[str, Any]:
+    from lmcommons import data, tokenizer
+
+    texts = (document.text for document in data.read(state.directory("data"), "train"))
+    with atomic_directory(directory) as temporary:
+        return tokenizer.train(texts, state.recipe.tokenizer, temporary)
+
+
+def _pretraining_key(state: Run) -> dict[str, Any]:
+    return {
+        "tokenizer": state.keys["tokenizer"],
+        "seed": state.recipe.seed,
+        "model": state.recipe.model.model_dump(mode="json"),
+        "pretraining": state.recipe.pretraining.model_dump(mode="json"),
+    }
+
+
+def _pretraining(state: Run, directory: Path) -> dict[str, Any]:
+    from lmcommons import training
+
+    # Not atomic: its checkpoints are, and a run that was killed goes on from them.
+    return training.pretrain(state.recipe, state.directory("data"), state.directory("tokenizer"), directory)
+
+
+def _evaluation_key(state: Run) -> dict[str, Any]:
+    return {
+        "pretraining": state.keys["pretraining"],
+        "seed": state.recipe.seed,
+        "evaluation": state.recipe.evaluation.model_dump(mode="json"),
+    }
+
+
+def _evaluation(state: Run, directory: Path) -> dict[str, Any]:
+    from lmcommons import evaluation
+
+    model = state.directory("pretraining") / "model"
+    results = evaluation.evaluate(state.recipe.evaluation, model, state.directory("data"), seed=state.recipe.seed)
+    with atomic_directory(directory) as temporary:
+        write_json(temporary / "results.json", results)
+    return results
+
+
+def _publishing_key(state: Run) -> dict[str, Any]:
+    from lmcommons import publishing
+
+    assert state.recipe.publishing is not None
+    return {
+        "evaluation": state.keys["evaluation"],
+        "publishing": state.recipe.publishing.model_dump(mode="json"),
+        "name": state.recipe.name,
+        "description": state.recipe.description,
+        "hub": publishing.endpoint(),
+    }
+
+
+def _publishing(state: Run, directory: Path) -> dict[str, Any]:
+    from lmcommons import publishing
+
+    hub = publishing.Hub.connect(state.recipe)
+    dataset = hub.publish_dataset(state.recipe, state.directory("data"), state.reports["data"])
+    state.dataset_repository = f"{dataset.repository}@{dataset.commit}"
+    model = hub.publish_model(
+        state.resolved(),
+        training=state.directory("pretraining"),
+        training_report=state.reports["pretraining"],
+        results=state.reports["evaluation"],
+        dataset=dataset,
+    )
+    return {"dataset": dataset.as_dict(), "model": model.as_dict()}
+
+
+def _still_published(state: Run) -> bool:
+    from lmcommons import publishing
+
+    report = state.reports["publishing"]
+    return publishing.Hub.connect(state.recipe).has(report["dataset"], report["model"])
+
+
+# ---------------------------------------------------------------- helpers of the run
+
+
+def _hash(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@contextmanager
+def _only_run(out: Path) -> Iterator[None]:
+    """Hold the run's lock; the operating system lets go of it when the process ends, however it ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as error:
+        raise write_failure(out, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CommandError(f"{out}: another lmc run works here; wait for it, or choose another --out") from error
+        yield

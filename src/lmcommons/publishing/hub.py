@@ -1,0 +1,161 @@
+"""Uploads through the unmodified `huggingface_hub` client: one commit a repository, whole or absent."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from httpx2 import HTTPError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from lmcommons.errors import CommandError, RequestError
+from lmcommons.progress import say
+from lmcommons.publishing import cards
+from lmcommons.publishing.curve import training_curve
+from lmcommons.recipe import PublishingRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Published:
+    """A repository as it was published."""
+
+    repository: str
+    """namespace/name"""
+    commit: str
+    url: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def endpoint() -> str:
+    """The hub to publish on.
+
+    Raises:
+        RequestError: HF_ENDPOINT is not set; there is no default, so that nothing is published by accident.
+    """
+    found = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    if not found:
+        raise RequestError(
+            "publishing: HF_ENDPOINT is not set; name the hub, as in HF_ENDPOINT=http://127.0.0.1:8000, "
+            "or remove `publishing` from the recipe"
+        )
+    return found
+
+
+class Hub:
+    """A hub, a member's token, and where the recipe's results go."""
+
+    def __init__(self, api: HfApi, recipe: Recipe, publishing: PublishingRecipe, namespace: str) -> None:
+        self.api, self.publishing = api, publishing
+        self.dataset = f"{namespace}/{publishing.dataset or recipe.name + '-data'}"
+        self.model = f"{namespace}/{publishing.model or recipe.name}"
+
+    @classmethod
+    def connect(cls, recipe: Recipe) -> "Hub":
+        """Sign in with HF_TOKEN at HF_ENDPOINT.
+
+        Raises:
+            RequestError: no endpoint, no token, or a token that the hub does not know.
+            CommandError: the hub does not answer.
+        """
+        assert recipe.publishing is not None
+        url, token = endpoint(), os.environ.get("HF_TOKEN")
+        if not token:
+            raise RequestError(f"publishing: HF_TOKEN is not set; {url} needs a token with the role write")
+        api = HfApi(endpoint=url, token=token)
+        with _one_line(url):
+            me = api.whoami()
+        return cls(api, recipe, recipe.publishing, recipe.publishing.namespace or me["name"])
+
+    def has(self, *published: dict[str, Any]) -> bool:
+        """Whether the commits are still what the repositories show."""
+        for kind, entry in zip(("dataset", "model"), published, strict=True):
+            with _one_line(str(self.api.endpoint)):
+                try:
+                    info = self.api.repo_info(entry["repository"], repo_type=kind)
+                except RepositoryNotFoundError:
+                    return False
+            if info.sha != entry["commit"]:
+                return False
+        return True
+
+    def publish_dataset(self, recipe: Recipe, directory: Path, report: dict[str, Any]) -> Published:
+        """Push the Parquet files of the data stage with their report and a card."""
+        files: dict[str, Path | str] = {
+            str(path.relative_to(directory)): path for path in sorted(directory.glob("data/*.parquet"))
+        }
+        files["report.json"] = directory / "report.json"
+        files["recipe.yaml"] = directory / "recipe.yaml"
+        files["README.md"] = cards.dataset_card(recipe, self.dataset, report)
+        return self._push("dataset", self.dataset, files, f"Dataset of {recipe.name}")
+
+    def publish_model(
+        self,
+        recipe: Recipe,
+        *,
+        training: Path,
+        training_report: dict[str, Any],
+        results: dict[str, Any],
+        dataset: Published,
+    ) -> Published:
+        """Push the `transformers` directory with its recipe, curve, results and card."""
+        from lmcommons import evaluation, recipe as recipes
+
+        model = training / "model"
+        files: dict[str, Path | str] = {path.name: path for path in sorted(model.iterdir()) if path.is_file()}
+        files["metrics.jsonl"] = training / "metrics.jsonl"
+        files["training_curve.svg"] = training_curve(training / "metrics.jsonl", f"{recipe.name}: training and validation")
+        files["recipe.yaml"] = recipes.dump(recipe)
+        files["results.json"] = cards.json_text(results)
+        files[f".eval_results/{dataset.repository.rsplit('/', 1)[-1]}.yaml"] = evaluation.eval_results(
+            results, dataset=dataset.repository, revision=dataset.commit
+        )
+        files["README.md"] = cards.model_card(
+            recipe,
+            repository=self.model,
+            endpoint=str(self.api.endpoint),
+            dataset=dataset,
+            training=training_report,
+            results=results,
+            samples=cards.samples(recipe, model),
+        )
+        return self._push("model", self.model, files, f"{recipe.name}, trained on {dataset.repository}")
+
+    def _push(self, kind: str, repository: str, files: dict[str, Path | str], message: str) -> Published:
+        """Make the repository hold exactly `files` (a path, or text), in one commit on main."""
+        url = str(self.api.endpoint)
+        with _one_line(f"{url}, {kind} {repository}"), ExitStack() as opened:
+            self.api.create_repo(repository, repo_type=kind, private=self.publishing.private, exist_ok=True)
+            present = set(self.api.list_repo_files(repository, repo_type=kind)) - {".gitattributes"}
+            # File objects, not paths: the client then uploads through LFS, which every hub has.
+            operations: list[CommitOperationAdd | CommitOperationDelete] = [
+                CommitOperationAdd(
+                    name,
+                    BytesIO(content.encode()) if isinstance(content, str) else opened.enter_context(content.open("rb")),
+                )
+                for name, content in files.items()
+            ]
+            operations += [CommitOperationDelete(name) for name in sorted(present - set(files))]
+            commit = self.api.create_commit(repository, operations, commit_message=message, repo_type=kind)
+        page = f"{url}/datasets/{repository}" if kind == "dataset" else f"{url}/{repository}"
+        say(f"published {kind} {page} at {commit.oid[:12]}")
+        return Published(repository, commit.oid, page)
+
+
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Turn what the client raises into one line that says what the hub answered."""
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        said = error.server_message or str(error).splitlines()[0]
+        wrong = RequestError if status in (400, 401, 403, 404, 409) else CommandError
+        raise wrong(f"{where}: {status} {said}") from error
+    except (HTTPError, ConnectionError, OSError) as error:
+        raise CommandError(f"{where}: the hub does not answer ({type(error).__name__}: {error})") from error

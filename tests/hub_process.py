@@ -1,0 +1,107 @@
+"""A real hub for tests: `lmc hub serve` in its own process on a free loopback port."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_LIMIT = 60  # seconds; a busy machine is slow, a broken hub ends at once
+LMC = [sys.executable, "-c", "from lmcommons.cli.main import main; main()"]
+
+
+@dataclass
+class HubProcess:
+    """A running hub; `endpoint` is what HF_ENDPOINT wants."""
+
+    data: Path
+    port: int
+    options: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the hub and return when it answers."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        log = self.data.parent / f"{self.data.name}.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*LMC, "hub", "serve", "--data", str(self.data), "--port", str(self.port), *self.options],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_LIMIT
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the hub ended with {self.process.returncode}:\n{log.read_text()[-4000:]}")
+            try:
+                urllib.request.urlopen(f"{self.endpoint}/api/whoami-v2", timeout=5)
+            except urllib.error.HTTPError as answer:
+                if answer.code == 401:
+                    return
+                raise
+            except OSError:
+                time.sleep(0.02)
+        self.kill()
+        raise RuntimeError(f"the hub did not answer in {START_LIMIT} s:\n{log.read_text()[-4000:]}")
+
+    def add_user(self, name: str, *options: str) -> str:
+        """A new user's write token."""
+        return self.command("user", "add", name, *options).strip()
+
+    def add_organisation(self, name: str, *options: str) -> None:
+        self.command("org", "add", name, *options)
+
+    def command(self, *arguments: str) -> str:
+        """Standard output of `lmc hub ARGUMENTS --data DIR`."""
+        done = subprocess.run(
+            [*LMC, "hub", *arguments, "--data", str(self.data)], capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"lmc hub {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would do."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def start_hub(data: Path, *options: str) -> Iterator[HubProcess]:
+    """A hub on `data` while the block runs; stopped at its end, killed when it does not stop."""
+    hub = HubProcess(data, free_port(), options)
+    hub.start()
+    try:
+        yield hub
+    finally:
+        if hub.process.poll() is None:
+            hub.process.send_signal(signal.SIGTERM)
+            try:
+                hub.process.wait(30)
+            except subprocess.TimeoutExpired:
+                hub.kill()
