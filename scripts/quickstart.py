@@ -59,7 +59,9 @@ class Quickstart:
         self.check("the model's page opens", lambda: page(model["url"]))
         self.check("the dataset's page opens", lambda: page(dataset["url"]))
         run = Path(stages["pretraining"]["directory"])
-        self.check("transformers loads the model from the hub; its logits equal ours", lambda: self.transformers(model, run))
+        self.check(
+            "transformers loads the model from the hub; its logits equal ours", lambda: self.transformers(model, run)
+        )
         self.check("datasets loads the dataset from the hub", lambda: self.datasets(dataset))
 
         step("4  the model, served")
@@ -70,7 +72,9 @@ class Quickstart:
         step("5  ready")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         bits = results["bits_per_byte"]
-        print(f"{self.checked} checks passed in {time.monotonic() - started:.0f} s, peak memory of a step {peak:.1f} GiB")
+        print(
+            f"{self.checked} checks passed in {time.monotonic() - started:.0f} s, peak memory of a step {peak:.1f} GiB"
+        )
         print(f"bits per byte on held-out text: {bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})\n")
         print(f"  hub      {hub}\n  model    {model['url']}\n  dataset  {dataset['url']}\n  API      {api}/v1\n")
         body = json.dumps({"model": model["repository"], "prompt": "The function", "max_tokens": 40})
@@ -109,7 +113,9 @@ class Quickstart:
     def lmc(self, *arguments: str | Path) -> str:
         """Run a command whose progress the reader sees and whose output we need."""
         show(arguments)
-        done = subprocess.run([LMC, *map(str, arguments)], stdout=subprocess.PIPE, env=self.environment, text=True, check=False)
+        done = subprocess.run(
+            [LMC, *map(str, arguments)], stdout=subprocess.PIPE, env=self.environment, text=True, check=False
+        )
         if done.returncode:
             raise QuickstartError(f"lmc {arguments[0]} ended with code {done.returncode}")
         return done.stdout

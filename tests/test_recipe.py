@@ -130,5 +130,10 @@ def test_the_schema_names_every_field_for_editors():
 
 
 def test_the_command_starts_without_loading_torch():
-    code = "import sys; from lmcommons.cli.main import run; run(['recipe', 'check', sys.argv[1]]); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, RECIPES / "quickstart.yaml"], check=True, capture_output=True, timeout=60)
+    code = (
+        "import sys; from lmcommons.cli.main import run; run(['recipe', 'check', sys.argv[1]]); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, RECIPES / "quickstart.yaml"], check=True, capture_output=True, timeout=60
+    )

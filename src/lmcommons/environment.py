@@ -16,7 +16,7 @@ RECORDED_PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Versions of Python and of the packages that touch results, the processor, its threads, memory in bytes, the GPU."""
+    """Versions of Python and of the packages that touch results, processor, threads, memory in bytes, GPU."""
     versions = {}
     for package in RECORDED_PACKAGES:
         try:

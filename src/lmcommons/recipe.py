@@ -33,7 +33,9 @@ class TextFiles(Section):
     """Plain UTF-8 text files; one document each, or split at `document_separator`."""
 
     type: Literal["text"]
-    paths: Annotated[list[str], Field(min_length=1)] = Field(description="files or glob patterns, relative to the recipe")
+    paths: Annotated[list[str], Field(min_length=1)] = Field(
+        description="files or glob patterns, relative to the recipe"
+    )
     document_separator: str | None = Field(None, description="text that separates documents inside a file")
     licence: str = Field(description="SPDX identifier of the text's licence, such as CC-BY-SA-4.0")
 
@@ -42,7 +44,9 @@ class JsonLines(Section):
     """JSONL files: one JSON object a line."""
 
     type: Literal["jsonl"]
-    paths: Annotated[list[str], Field(min_length=1)] = Field(description="files or glob patterns, relative to the recipe")
+    paths: Annotated[list[str], Field(min_length=1)] = Field(
+        description="files or glob patterns, relative to the recipe"
+    )
     text_field: str = "text"
     licence: str = Field(description="SPDX identifier, for documents without a `licence` field of their own")
 
@@ -51,7 +55,9 @@ class Parquet(Section):
     """Parquet files with a text column."""
 
     type: Literal["parquet"]
-    paths: Annotated[list[str], Field(min_length=1)] = Field(description="files or glob patterns, relative to the recipe")
+    paths: Annotated[list[str], Field(min_length=1)] = Field(
+        description="files or glob patterns, relative to the recipe"
+    )
     text_field: str = "text"
     licence: str = Field(description="SPDX identifier, for rows without a `licence` column of their own")
 
@@ -64,7 +70,9 @@ class HubDataset(Section):
     revision: str = Field("main", description="branch, tag or commit; the resolved recipe records the commit")
     files: str = Field("**/*.parquet", description="glob of the files to read, in the repository")
     text_field: str = "text"
-    licence: str | None = Field(None, description="SPDX identifier; None: each document's own, else the repository card's")
+    licence: str | None = Field(
+        None, description="SPDX identifier; None: each document's own, else the repository card's"
+    )
 
 
 class PythonDocs(Section):
@@ -82,8 +90,12 @@ class FilterRecipe(Section):
     min_characters: Positive = Field(80, description="characters of a document after normalisation")
     max_characters: Positive = Field(2_000_000, description="characters of a document after normalisation")
     min_letter_fraction: Fraction = Field(0.4, description="letters (any script) and spaces among the characters")
-    max_control_fraction: Fraction = Field(0.001, description="control and replacement characters: binary or wrong encoding")
-    max_repeated_line_fraction: Fraction = Field(0.5, description="characters in lines that occurred before in the document")
+    max_control_fraction: Fraction = Field(
+        0.001, description="control and replacement characters: binary or wrong encoding"
+    )
+    max_repeated_line_fraction: Fraction = Field(
+        0.5, description="characters in lines that occurred before in the document"
+    )
 
 
 class DeduplicateRecipe(Section):
@@ -119,7 +131,9 @@ class DataRecipe(Section):
     filters: FilterRecipe = FilterRecipe()
     deduplicate: DeduplicateRecipe = DeduplicateRecipe()
     split: SplitRecipe = SplitRecipe()
-    overlap_ngram: Positive = Field(13, description="words; a test or validation document that shares one with train is removed")
+    overlap_ngram: Positive = Field(
+        13, description="words; a test or validation document that shares one with train is removed"
+    )
 
 
 # ---------------------------------------------------------------- tokenizer and model
@@ -128,8 +142,12 @@ class DataRecipe(Section):
 class TokenizerRecipe(Section):
     """Byte-level BPE, trained on the train split only."""
 
-    vocab_size: Annotated[int, Field(ge=258, le=1_000_000)] = Field(8192, description="tokens, the special ones included")
-    chat_template: bool = Field(False, description="also add <|user|> and <|assistant|> and a chat template that uses them")
+    vocab_size: Annotated[int, Field(ge=258, le=1_000_000)] = Field(
+        8192, description="tokens, the special ones included"
+    )
+    chat_template: bool = Field(
+        False, description="also add <|user|> and <|assistant|> and a chat template that uses them"
+    )
 
 
 class ModelRecipe(Section):
@@ -180,7 +198,7 @@ class ModelRecipe(Section):
 
 
 class OptimizerRecipe(Section):
-    """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon (Jordan et al. 2024) for the hidden matrices and AdamW for the rest."""
+    """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) for the hidden matrices and AdamW for the rest."""
 
     name: Literal["adamw", "muon"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-3, description="peak, of AdamW")
@@ -196,8 +214,12 @@ class ScheduleRecipe(Section):
 
     name: Literal["cosine", "wsd"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 50
-    decay_fraction: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="share of the steps that WSD decays in")
-    final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="last learning rate as a share of the peak")
+    decay_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="share of the steps that WSD decays in"
+    )
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="last learning rate as a share of the peak"
+    )
 
 
 class PretrainingRecipe(Section):
@@ -205,13 +227,19 @@ class PretrainingRecipe(Section):
 
     context_length: Positive = Field(256, description="tokens of a packed sequence")
     batch_size: Positive = Field(16, description="sequences of an optimiser step")
-    gradient_accumulation: Positive = Field(1, description="parts that a batch is computed in; lower memory, same result")
+    gradient_accumulation: Positive = Field(
+        1, description="parts that a batch is computed in; lower memory, same result"
+    )
     steps: Positive = Field(1000, description="optimiser steps")
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
     gradient_clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest norm of the gradient")
-    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where the processor has it")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto: when the run is long enough to repay it")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bfloat16 where the processor has it"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile; auto: when the run is long enough to repay it"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     evaluation_interval: Positive = Field(100, description="steps between losses on the validation split")
     checkpoint_interval: Positive = Field(100, description="steps between checkpoints")
@@ -235,15 +263,21 @@ class EvaluationRecipe(Section):
 
     bootstrap_samples: Positive = Field(2000, description="resamples of the documents for the 95 % interval")
     baselines: list[Literal["xz", "unigram", "5-gram"]] = ["xz", "unigram", "5-gram"]
-    samples: Annotated[int, Field(ge=0, le=20)] = Field(3, description="generated texts shown in the card, at fixed seeds")
+    samples: Annotated[int, Field(ge=0, le=20)] = Field(
+        3, description="generated texts shown in the card, at fixed seeds"
+    )
     prompt: str = Field("", description="what the samples begin with; empty: the beginning of a document")
 
 
 class PublishingRecipe(Section):
     """Where the results go on the hub that HF_ENDPOINT names, with HF_TOKEN."""
 
-    namespace: str | None = Field(None, description="user or organisation; None: the owner of HF_TOKEN", pattern=REPOSITORY_NAME)
-    dataset: str | None = Field(None, description="name of the dataset repository; None: NAME-data", pattern=REPOSITORY_NAME)
+    namespace: str | None = Field(
+        None, description="user or organisation; None: the owner of HF_TOKEN", pattern=REPOSITORY_NAME
+    )
+    dataset: str | None = Field(
+        None, description="name of the dataset repository; None: NAME-data", pattern=REPOSITORY_NAME
+    )
     model: str | None = Field(None, description="name of the model repository; None: NAME", pattern=REPOSITORY_NAME)
     private: bool = False
     licence: str = Field("apache-2.0", description="licence of the model's weights, as the card states it")
@@ -262,7 +296,9 @@ class Provenance(Section):
 class Recipe(Section):
     """Everything that makes a model, from text to published repository."""
 
-    name: str = Field(pattern=REPOSITORY_NAME, description="names the run's directory and, unless said otherwise, its repositories")
+    name: str = Field(
+        pattern=REPOSITORY_NAME, description="names the run's directory and, unless said otherwise, its repositories"
+    )
     description: str = Field("", description="one sentence for the cards")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: DataRecipe
@@ -353,7 +389,9 @@ def parse(text: str, name: str = "recipe") -> Recipe:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RequestError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
-        raise RequestError(f"{name}: a recipe is a mapping of fields (name, data, model, …), not {type(value).__name__}")
+        raise RequestError(
+            f"{name}: a recipe is a mapping of fields (name, data, model, …), not {type(value).__name__}"
+        )
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
@@ -433,8 +471,13 @@ def _fields_at(path: list[str]) -> list[str]:
     for part in path:
         deeper: list[dict[str, Any]] = []
         for section in here:
-            value = section["items"] if part.isdigit() and "items" in section else section.get("properties", {}).get(part, {})
+            value = (
+                section["items"]
+                if part.isdigit() and "items" in section
+                else section.get("properties", {}).get(part, {})
+            )
             for choice in [value, *value.get("oneOf", []), *value.get("anyOf", [])]:
-                deeper.append(definitions[choice["$ref"].rsplit("/", 1)[-1]] if "$ref" in choice else choice)
+                name = choice.get("$ref", "").rsplit("/", 1)[-1]
+                deeper.append(definitions.get(name, choice))
         here = deeper
     return sorted({name for section in here for name in section.get("properties", {})})

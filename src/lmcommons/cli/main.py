@@ -3,10 +3,9 @@
 import importlib
 import os
 import sys
+from typing import Annotated
 
-import click
 import typer
-from typer.main import get_command
 
 from lmcommons import __version__
 from lmcommons.errors import CommandError
@@ -28,31 +27,36 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Commands that are imported when they are called."""
+def build(command: str | None) -> typer.Typer:
+    """The application with every command named and only `command` imported."""
+    app = typer.Typer(
+        help="LM Commons: from text to a served model, and the hub that shares it.",
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+    @app.callback(invoke_without_command=True)
+    def options(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+        if version:
+            typer.echo(f"lmc {__version__}")
+            raise typer.Exit
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command = get_command(module.app)
-        if isinstance(command, click.Group) and cmd_name in command.commands:
-            return command.commands[cmd_name]
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+    for name, (module, line) in COMMANDS.items():
+        if name != command:
+            app.command(name, help=line)(_not_called)
+            continue
+        group: typer.Typer = importlib.import_module(module).app
+        single = [entry for entry in group.registered_commands if entry.name == name]
+        if single:
+            app.registered_commands += single
+        else:
+            app.add_typer(group, name=name, help=line)
+    return app
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
-@click.version_option(__version__, prog_name="lmc")
-def command() -> None:
-    """LM Commons: from text to a served model, and the hub that shares it."""
+def _not_called() -> None:
+    raise AssertionError("only the command that was asked for is imported")
 
 
 def main() -> None:
@@ -63,18 +67,16 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run `lmc` with `arguments`; return the exit code. LMC_TRACEBACK=1 shows where an error came from."""
     try:
-        code = command.main(args=arguments, prog_name="lmc", standalone_mode=False)
+        command = arguments[0] if arguments else None
+        code = typer.main.get_command(build(command)).main(args=arguments, prog_name="lmc", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return 2
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2, error)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except typer.Exit as error:
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         print("lmc: stopped", file=sys.stderr)
         return 130
-    except typer.Exit as error:
-        return int(error.exit_code)
+    except typer.TyperException as error:
+        return 2 if not str(error) else _fail(str(error), 2, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

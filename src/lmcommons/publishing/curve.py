@@ -36,7 +36,7 @@ def draw(train: Sequence[tuple[float, float]], validation: Sequence[tuple[float,
     """An SVG of two lines of (tokens, loss in nats per token)."""
     points = [*train, *validation] or [(1.0, 0.0)]
     most_tokens = max(x for x, _ in points)
-    # The first steps fall from ln(vocabulary); they would flatten what matters, so the axis ends at the 99th percentile.
+    # The first steps fall from ln(vocabulary) and would flatten what matters: the axis ends at the 99th percentile.
     losses = sorted(y for _, y in points)
     step = _tick(losses[int(0.99 * (len(losses) - 1))] - losses[0])
     low, high = math.floor(losses[0] / step) * step, math.ceil(losses[int(0.99 * (len(losses) - 1))] / step) * step

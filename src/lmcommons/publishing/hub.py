@@ -104,12 +104,15 @@ class Hub:
         dataset: Published,
     ) -> Published:
         """Push the `transformers` directory with its recipe, curve, results and card."""
-        from lmcommons import evaluation, recipe as recipes
+        from lmcommons import evaluation
+        from lmcommons import recipe as recipes
 
         model = training / "model"
         files: dict[str, Path | str] = {path.name: path for path in sorted(model.iterdir()) if path.is_file()}
         files["metrics.jsonl"] = training / "metrics.jsonl"
-        files["training_curve.svg"] = training_curve(training / "metrics.jsonl", f"{recipe.name}: training and validation")
+        files["training_curve.svg"] = training_curve(
+            training / "metrics.jsonl", f"{recipe.name}: training and validation"
+        )
         files["recipe.yaml"] = recipes.dump(recipe)
         files["results.json"] = cards.json_text(results)
         files[f".eval_results/{dataset.repository.rsplit('/', 1)[-1]}.yaml"] = evaluation.eval_results(

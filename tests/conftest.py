@@ -1,0 +1,33 @@
+"""Fixtures that several rooms share: a hub of the test session, and a tiny model that was trained and published."""
+
+import json
+
+import pytest
+from hub_process import HubProcess, start_hub
+from tiny_run import TINY, Trained, lmc, write_documents
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory):
+    """A hub that runs for the whole test session, in an own process."""
+    with start_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def member_token(hub: HubProcess) -> str:
+    """The write token of the member `trainer`."""
+    return hub.add_user("trainer")
+
+
+@pytest.fixture(scope="session")
+def trained(hub: HubProcess, member_token: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A tiny model on real text, published on the session's hub as `trainer/tiny`."""
+    home = tmp_path_factory.mktemp("trained")
+    write_documents(home)
+    recipe = home / "tiny.yaml"
+    recipe.write_text(TINY)
+    environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": member_token}
+    done = lmc("run", recipe, "--out", home / "runs", "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    return Trained(recipe, home / "runs", json.loads(done.stdout), environment)

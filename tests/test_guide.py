@@ -1,0 +1,48 @@
+"""The guide is true: its commands run, in order, as they stand there."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+GUIDE = Path(__file__).parent.parent / "docs" / "guide.md"
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_every_command_of_the_guide_works(tmp_path):
+    blocks = re.findall(r"```console\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+    commands = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    assert len(commands) > 15
+    hub, model = free_port(), free_port()
+    script = ["set -eux", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+    for command in commands:
+        script.append(command.replace("8000", hub).replace("8001", model))
+        if "hub serve" in command:
+            script.append(
+                "curl --silent --output /dev/null --retry 60 --retry-connrefused --retry-delay 1 "
+                f"http://127.0.0.1:{hub}/api/whoami-v2"
+            )
+    (tmp_path / "recipes").symlink_to(GUIDE.parent.parent / "recipes")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HF_HOME": str(tmp_path / "cache"),
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    environment.pop("HF_TOKEN", None)
+    with (tmp_path / "log").open("w+") as log:  # a file, not a pipe: servers in the background would hold a pipe open
+        result = subprocess.run(
+            ["bash", "-c", "\n".join(script)],
+            cwd=tmp_path, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False, timeout=280,
+        )  # fmt: skip
+        log.seek(0)
+        said = log.read()
+    assert result.returncode == 0, said[-4000:]
+    assert "pretraining: unchanged" in said
