@@ -1,4 +1,7 @@
-"""A real hub for tests: `lmc hub serve` in its own process on a free loopback port."""
+"""A real hub for tests: `lmc hub serve` in its own process on a free loopback port.
+
+Imported before `huggingface_hub`, which reads its settings at import: uploads go by LFS, nothing is reported.
+"""
 
 import os
 import signal
@@ -13,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+os.environ.update(HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
 START_LIMIT = 60  # seconds; a busy machine is slow, a broken hub ends at once
 LMC = [sys.executable, "-c", "from lmcommons.cli.main import main; main()"]
 
@@ -62,6 +66,10 @@ class HubProcess:
 
     def add_organisation(self, name: str, *options: str) -> None:
         self.command("org", "add", name, *options)
+
+    def add_token(self, user: str, role: str) -> str:
+        """Another token of a user."""
+        return self.command("token", "add", user, "--role", role).strip()
 
     def command(self, *arguments: str) -> str:
         """Standard output of `lmc hub ARGUMENTS --data DIR`."""

@@ -13,7 +13,7 @@ from lmcommons.cli.main import COMMANDS
     [
         (["bogus"], "No such command 'bogus'"),
         (["recipe", "bogus"], "No such command 'bogus'"),
-        (["run"], "Missing parameter: recipe"),
+        (["run"], "Missing argument 'RECIPE'"),
         (["run", "--nope", "x"], "No such option: --nope"),
         (["run", "absent.yaml"], "absent.yaml: no such recipe file"),
         (["run", "/"], "/: cannot be read: Is a directory"),

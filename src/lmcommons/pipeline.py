@@ -17,7 +17,7 @@ from typing import Any
 
 from lmcommons import environment, recipe
 from lmcommons.errors import CommandError
-from lmcommons.files import atomic_directory, read_json, write_failure, write_json, write_text
+from lmcommons.files import read_json, write_failure, write_json, write_text
 from lmcommons.progress import say
 from lmcommons.recipe import Provenance, Recipe
 
@@ -45,13 +45,13 @@ class Run:
     def directory(self, stage: str) -> Path:
         return self.out / stage / self.keys[stage][:KEY_DIGITS]
 
-    def resolved(self) -> Recipe:
-        """The recipe with every default, and what it was run with."""
+    def resolved(self, described: dict[str, Any]) -> Recipe:
+        """The recipe with every default, and what it was run with in the environment `described`."""
         provenance = Provenance(
             inputs=self.inputs,
             dataset=self.dataset_repository,
             stages=dict(self.keys),
-            environment=environment.describe(),
+            environment=described,
         )
         return self.recipe.model_copy(update={"provenance": provenance})
 
@@ -108,7 +108,7 @@ def _stage(state: Run, stage: str, work: Any) -> dict[str, Any]:
         started = time.monotonic()
         report = work(state, directory)
         seconds = round(time.monotonic() - started, 1)
-        write_text(directory / "recipe.yaml", recipe.dump(state.resolved()))
+        write_text(directory / "recipe.yaml", recipe.dump(state.resolved(environment.describe())))
         write_json(record, {"stage": stage, "key": state.keys[stage], "seconds": seconds, "report": report})
         state.reports[stage] = report
         say(f"{stage}: done in {seconds:.0f} s")
@@ -130,8 +130,7 @@ def _data_key(state: Run) -> dict[str, Any]:
 def _data(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import data
 
-    with atomic_directory(directory) as temporary:
-        return data.build(state.recipe.data, state.base, temporary)
+    return data.build(state.recipe.data, state.base, directory)
 
 
 def _tokenizer_key(state: Run) -> dict[str, Any]:
@@ -142,8 +141,7 @@ def _tokenizer(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import data, tokenizer
 
     texts = (document.text for document in data.read(state.directory("data"), "train"))
-    with atomic_directory(directory) as temporary:
-        return tokenizer.train(texts, state.recipe.tokenizer, temporary)
+    return tokenizer.train(texts, state.recipe.tokenizer, directory)
 
 
 def _pretraining_key(state: Run) -> dict[str, Any]:
@@ -175,8 +173,7 @@ def _evaluation(state: Run, directory: Path) -> dict[str, Any]:
 
     model = state.directory("pretraining") / "model"
     results = evaluation.evaluate(state.recipe.evaluation, model, state.directory("data"), seed=state.recipe.seed)
-    with atomic_directory(directory) as temporary:
-        write_json(temporary / "results.json", results)
+    write_json(directory / "results.json", results)
     return results
 
 
@@ -199,8 +196,10 @@ def _publishing(state: Run, directory: Path) -> dict[str, Any]:
     hub = publishing.Hub.connect(state.recipe)
     dataset = hub.publish_dataset(state.recipe, state.directory("data"), state.reports["data"])
     state.dataset_repository = f"{dataset.repository}@{dataset.commit}"
+    trained = recipe.load(state.directory("pretraining") / "recipe.yaml").provenance
+    assert trained is not None
     model = hub.publish_model(
-        state.resolved(),
+        state.resolved(trained.environment),
         training=state.directory("pretraining"),
         training_report=state.reports["pretraining"],
         results=state.reports["evaluation"],

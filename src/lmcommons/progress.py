@@ -21,7 +21,9 @@ console = Console(stderr=True, highlight=False)
 class Task:
     """One piece of long work; call `advance` as it is done."""
 
-    def __init__(self, description: str, total: float | None, unit: str, live: Progress | None, completed: float) -> None:
+    def __init__(
+        self, description: str, total: float | None, unit: str, live: Progress | None, completed: float
+    ) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.completed = self._completed_at_start = completed
         self._started = self._printed = time.monotonic()

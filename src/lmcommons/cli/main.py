@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
         print("lmc: stopped", file=sys.stderr)
         return 130
     except typer.TyperException as error:
-        return 2 if not str(error) else _fail(str(error), 2, error)
+        return 2 if not str(error) else _fail(error.format_message(), 2, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

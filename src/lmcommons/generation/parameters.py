@@ -1,6 +1,8 @@
 """What a caller may ask of generation, checked where it is made."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 from lmcommons.errors import RequestError
 
@@ -44,6 +46,33 @@ class SamplingParameters:
         _require(0 <= self.top_p <= 1, f"top_p must be between 0 and 1, not {self.top_p}")
         _require("" not in self.stop, "stop must not contain an empty text")
         _require(self.logprobs is None or self.logprobs >= 0, f"logprobs must be at least 0, not {self.logprobs}")
+
+
+@dataclass(frozen=True)
+class BeamParameters:
+    """How beam search continues one prompt.
+
+    Attributes:
+        num_beams: continuations that are kept at each step.
+        max_tokens: most tokens to generate; generation also ends at the end of the model's context.
+        length_penalty: a finished continuation scores its log-probability divided by its length to this power: above 0
+            favours long ones, below 0 short ones. The length counts the stop token and not the prompt.
+        early_stopping: True ends with the first `num_beams` finished continuations; False when the best running one
+            could not be better if it ended now; "never" when it could not be better at any length.
+
+    Raises:
+        RequestError: a value is out of range; one line that names it.
+    """
+
+    num_beams: int = 4
+    max_tokens: int = 128
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+
+    def __post_init__(self) -> None:
+        _require(self.num_beams >= 1, f"num_beams must be at least 1, not {self.num_beams}")
+        _require(self.max_tokens >= 1, f"max_tokens must be at least 1 for beam search, not {self.max_tokens}")
+        _require(math.isfinite(self.length_penalty), f"length_penalty must be a number, not {self.length_penalty}")
 
 
 def _require(condition: bool, message: str) -> None:

@@ -1,7 +1,7 @@
 """From logits to the next token: temperature, top-k, top-p, and the draw.
 
-Order and semantics are those of `transformers` (its logits processors are the reference of the tests): the kept set and
-the processed scores are equal in float32. Every function takes one value per row, so that the rows of a batch may differ.
+Order and semantics are those of `transformers`: the kept set and the processed scores are equal in float32. Every
+function takes one value per row, so that the rows of a batch may differ.
 """
 
 import torch
@@ -26,7 +26,7 @@ def top_k(scores: Tensor, k: Tensor) -> Tensor:
 def top_p(scores: Tensor, p: Tensor) -> Tensor:
     """Keep the smallest set of best tokens whose probability reaches `p` `[rows]` (Holtzman et al. 2020, eq. 2).
 
-    The token that crosses `p` stays, and so does the best token when `p` is 0. The rest of `[rows, vocab]` becomes -inf.
+    The token that crosses `p` stays, and so does the best one when `p` is 0. The rest of `[rows, vocab]` becomes -inf.
     """
     ascending, order = scores.sort(dim=-1)
     dropped = ascending.softmax(-1).cumsum(-1) <= 1 - p[:, None]

@@ -3,6 +3,8 @@
 Rooms raise these where the cause is known; `hub/api/errors.py` turns them into a status, headers and a JSON body.
 """
 
+# ruff: noqa: N818 - each is named after its HTTP status, and all of them are HubErrors
+
 from typing import Any
 
 
@@ -49,9 +51,12 @@ class NotFound(HubError):
 
 
 class RepositoryNotFound(NotFound):
-    """No such repository, or one that the actor may not know of."""
+    """No such repository, or one that the actor may not know of; which of the two is not said."""
 
     code = "RepoNotFound"
+
+    def __init__(self, message: str = "Repository not found") -> None:
+        super().__init__(message)
 
 
 class RevisionNotFound(NotFound):
@@ -67,6 +72,17 @@ class EntryNotFound(NotFound):
 
     def __init__(self, message: str, *, commit: str | None = None) -> None:
         super().__init__(message, headers={"X-Repo-Commit": commit} if commit else None)
+
+
+class Moved(HubError):
+    """The repository `former` (`namespace/name`) is now called `current`; the same request there will do."""
+
+    status = 307
+
+    def __init__(self, former: str, current: str) -> None:
+        super().__init__(f"{former} is now {current}")
+        self.former = former
+        self.current = current
 
 
 class Conflict(HubError):

@@ -1,6 +1,9 @@
 """How a hub is set up: one object, made at the edge and passed in."""
 
+import fcntl
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,6 +13,7 @@ from lmcommons.files import read_json, write_failure, write_json
 
 DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer one
 MARKER = "hub.json"
+LOCK = ".opening"  # held while a process opens the directory: `serve` and `user add` may start together
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Settings:
     port: int
     public_url: str
     database_url: str
+    part_size: int = 256 << 20  # bytes; a larger object is uploaded in parts of this size
 
     @classmethod
     def make(
@@ -48,7 +53,9 @@ class Settings:
             raise RequestError(
                 f"--objects {objects}: this version keeps objects on disk in {data / 'objects'}; leave the option out"
             )
-        if public_url is not None and (urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).netloc):
+        if public_url is not None and (
+            urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).netloc
+        ):
             raise RequestError(f"--public-url {public_url}: not an address like https://hub.example.org")
         shown_host = f"[{host}]" if ":" in host else host
         return cls(
@@ -69,34 +76,45 @@ class Settings:
         """Large files by sha256."""
         return self.data / "objects"
 
-    def open_data(self) -> None:
-        """Make the data directory, or check that it is one of ours.
+    @contextmanager
+    def open_data(self) -> Iterator[None]:
+        """Make the data directory, or check that it is one of ours; the block runs while no other process opens it.
 
         Raises:
             CommandError: it cannot be written, holds something else, or was made by a newer version.
         """
-        marker = self.data / MARKER
         try:
-            self.data.mkdir(parents=True, exist_ok=True)
-            if not marker.exists():
-                if any(path.suffix != ".part" for path in self.data.iterdir()):
-                    raise RequestError(f"{self.data}: has files but no {MARKER}; choose an empty or a hub's directory")
-                write_json(marker, {"format": DATA_FORMAT})
-            self.repositories_dir.mkdir(exist_ok=True)
-            self.objects_dir.mkdir(exist_ok=True)
-            probe = self.data / ".writable"
-            probe.touch()
-            probe.unlink(missing_ok=True)
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # private repositories are in it
+            present = list(self.data.iterdir())
+            if present and not any((self.data / own).exists() for own in (MARKER, LOCK)):
+                raise RequestError(f"{self.data}: has files but no {MARKER}; choose an empty directory or a hub's")
+            lock = (self.data / LOCK).open("w")
         except FileExistsError as error:
             raise RequestError(f"{self.data}: is a file; --data needs a directory") from error
         except OSError as error:
             raise write_failure(self.data, error) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._check_format()
+            try:
+                self.repositories_dir.mkdir(exist_ok=True)
+                self.objects_dir.mkdir(exist_ok=True)
+            except OSError as error:
+                raise write_failure(self.data, error) from error
+            yield
+
+    def _check_format(self) -> None:
+        marker = self.data / MARKER
+        if not marker.exists():
+            write_json(marker, {"format": DATA_FORMAT})
         found = read_json(marker)
         version = found.get("format") if isinstance(found, dict) else None
         if not isinstance(version, int):
             raise CommandError(f"{marker}: not a hub's marker; restore it from a backup")
         if version > DATA_FORMAT:
-            raise CommandError(f"{self.data}: made by a newer lmcommons (format {version}, this one reads {DATA_FORMAT}); upgrade")
+            raise CommandError(
+                f"{self.data}: made by a newer lmcommons (format {version}, this one reads {DATA_FORMAT}); upgrade"
+            )
 
 
 def _database_url(given: str | None, data: Path) -> str:
@@ -107,6 +125,8 @@ def _database_url(given: str | None, data: Path) -> str:
         return given
     if scheme in ("postgresql", "postgresql+psycopg"):
         if importlib.util.find_spec("psycopg") is None:
-            raise RequestError("--database postgresql://…: psycopg is not installed; run: pip install 'psycopg[binary]'")
+            raise RequestError(
+                "--database postgresql://…: psycopg is not installed; run: pip install 'psycopg[binary]'"
+            )
         return "postgresql+psycopg" + given[len(scheme) :]
     raise RequestError(f"--database {scheme}:…: supported are sqlite:///FILE and postgresql://USER@HOST/NAME")

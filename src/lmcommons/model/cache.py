@@ -13,9 +13,10 @@ class KeyValueCache:
 
     keys, values: [layers, batch, kv_heads, max_length, head_dim]. lengths: [batch] int64, the tokens that are stored.
 
-    `Decoder.forward(tokens [batch, sequence], cache=cache)` writes row b's keys and values at lengths[b] onwards and leaves
-    `lengths` alone; the caller then says with `advance` how many of the tokens were real. So prompts of different lengths are
-    padded on the right and read together: later tokens overwrite the padding, and no query sees what lies behind it.
+    `Decoder.forward(tokens [batch, sequence], cache=cache)` writes row b's keys and values at lengths[b] onwards and
+    leaves `lengths` alone; the caller then says with `advance` how many of the tokens were real. So prompts of unequal
+    length are padded on the right and read together: later tokens overwrite the padding, and no query sees what lies
+    behind its own position.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class KeyValueCache:
         return view
 
     def move_row(self, source: int, target: int) -> None:
-        """Copy row `source` over row `target`: a finished row is replaced by the last one, so that used rows stay a prefix."""
+        """Copy row `source` over row `target`: replacing a finished row by the last one keeps used rows a prefix."""
         length = int(self.lengths[source])
         self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]

@@ -31,19 +31,21 @@ class DecoderLayer(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """[batch, sequence, hidden] -> [batch, sequence, hidden]."""
         x = x + self.attention(self.attention_norm(x), context)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        return y
 
 
 class Decoder(nn.Module):
     """Tokens in, logits of the next token out.
 
     Precision: `compute_dtype` is that of hidden states and matrix products; norms, rotary angles, softmax and loss are
-    float32 whatever it is. Weights are cast to it on use, so a model that is trained in bfloat16 is a float32 model with
-    `model.compute_dtype = torch.bfloat16`: weights, gradients and optimiser state stay float32, and no autocast is needed.
-    A model that only reads is smaller and faster with its weights in that precision too: `load(directory, dtype=...)`.
+    float32 whatever it is. Weights are cast to it on use, so a model that is trained in bfloat16 is a float32 model
+    with `model.compute_dtype = torch.bfloat16`: weights, gradients and optimiser state stay float32, and no autocast is
+    needed. A model that only reads is smaller and faster with its weights in that precision too:
+    `load(directory, dtype=...)`.
 
-    Initial weights are normal with `initializer_range`, those that write to the residual stream smaller by the square root of
-    their number (Radford et al. 2019, §2.3), drawn from torch's global generator.
+    Initial weights are normal with `initializer_range`, those that write to the residual stream smaller by the square
+    root of their number (Radford et al. 2019, §2.3), drawn from torch's global generator.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -86,8 +88,8 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Logits of the token after each: tokens [batch, sequence] int64 -> [batch, sequence, vocab] float32.
 
-        With `document_ids` [batch, sequence] a row holds several documents, each a run of equal ids: attention stays inside a
-        document and positions restart with it. With `cache` the tokens continue its rows (see `KeyValueCache`).
+        With `document_ids` [batch, sequence] a row holds several documents, each a run of equal ids: attention stays
+        inside a document and positions restart with it. With `cache` the tokens continue its rows (`KeyValueCache`).
 
         Raises:
             ValueError: both are given, or the cache has no room.

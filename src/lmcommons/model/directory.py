@@ -1,6 +1,9 @@
 """A model as files: the directory that `transformers` reads and writes (config.json, model.safetensors)."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -60,12 +63,26 @@ def save(model: Decoder, directory: Path) -> None:
         {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, model.config
     )
     with atomic_path(directory / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata={"format": "pt"})
+        write_tensors(temporary, tensors)
     config = model.config
     write_json(
         directory / GENERATION_CONFIG, {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
     )
     write_json(directory / CONFIG, llama.config_to_transformers(config, model.embedding.dtype))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it could not be written; safetensors itself says so in the text of an error of its own.
+    """
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        number = int(code[1]) if code else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 def convert(source: Path, out: Path, *, dtype: torch.dtype | None = None) -> Decoder:

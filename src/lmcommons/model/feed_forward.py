@@ -17,4 +17,5 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, sequence, hidden] -> [batch, sequence, hidden]."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        y: Tensor = self.down(F.silu(gate) * up)
+        return y

@@ -28,8 +28,8 @@ def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tenso
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Turn each pair (i, i + head_dim / 2) of x [batch, sequence, heads, head_dim] by its angle, in float32.
 
-    `cosine` and `sine` are [batch or 1, sequence, head_dim / 2]. The pairs are the halves of a head, as in `transformers`,
-    not neighbours as in the paper: the same function of permuted weights.
+    `cosine` and `sine` are [batch or 1, sequence, head_dim / 2]. The pairs are the halves of a head, as in
+    `transformers`, not neighbours as in the paper: the same function of permuted weights.
     """
     cosine, sine = cosine[:, :, None], sine[:, :, None]
     first, second = x.float().chunk(2, dim=-1)

@@ -1,5 +1,6 @@
 """Uploads through the unmodified `huggingface_hub` client: one commit a repository, whole or absent."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,9 @@ from lmcommons.progress import say
 from lmcommons.publishing import cards
 from lmcommons.publishing.curve import training_curve
 from lmcommons.recipe import PublishingRecipe, Recipe
+
+# The client warns that file objects go through LFS, which is what we want of it (see `Hub._push`).
+logging.getLogger("huggingface_hub.hf_api").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Text to token ids and back: byte-level BPE, trained here or read from a `transformers` directory.
 
 `train` learns a vocabulary and writes `tokenizer.json` and `tokenizer_config.json`; `load` reads them as a `Tokenizer`.
-Imports nothing of the house but the recipe, the errors and the files. Start reading at `byte_level.py`.
+Imports nothing of the house but the recipe, the errors and the files. Start reading at `bpe.py`.
 """
 
+from lmcommons.tokenizer.bpe import train
 from lmcommons.tokenizer.tokenizer import Tokenizer, load
-from lmcommons.tokenizer.train import train
 
 __all__ = ["Tokenizer", "load", "train"]

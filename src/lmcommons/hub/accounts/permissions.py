@@ -32,6 +32,11 @@ class Actor:
     def is_anonymous(self) -> bool:
         return self.account_id is None
 
+    @property
+    def email(self) -> str:
+        """What commits are signed with: says who, and tells nobody an address."""
+        return f"{self.name}@users.noreply"
+
 
 ANONYMOUS = Actor()
 
@@ -74,9 +79,11 @@ def require(actor: Actor, action: Action, target: Repository | Account) -> None:
 def _refusal(actor: Actor, action: Action, target: Repository | Account) -> HubError:
     name = target.full_name if isinstance(target, Repository) else target.name
     if isinstance(target, Repository) and not allowed(actor, Action.READ, target):
-        return RepositoryNotFound(f"Repository not found: {name}")
+        return RepositoryNotFound()
     if actor.is_anonymous:
         return Unauthorized(f"You must be signed in to {action} in {name}; send a token with write access")
     if actor.token_role is not TokenRole.WRITE:
-        return Forbidden(f"Token '{actor.token_name}' of {actor.name} can only read; to {action} in {name} use a write token")
+        return Forbidden(
+            f"Token '{actor.token_name}' of {actor.name} can only read; to {action} in {name} use a write token"
+        )
     return Forbidden(f"{actor.name} may not {action} in {name}; ask an owner for the role 'write'")

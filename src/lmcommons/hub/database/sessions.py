@@ -1,6 +1,5 @@
 """Opening the database: engine, transactions, migrations."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -14,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from lmcommons.errors import CommandError
 from lmcommons.hub.settings import Settings
 
+POOL = 20  # connections kept open; as many again while there is need: one for each thread that answers requests
 BUSY_LIMIT = 30  # seconds that a writer waits for another one
 
 
@@ -21,16 +21,14 @@ class Database:
     """The hub's database. Rows read in a block stay usable after it; lazy loading does not happen."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the database of `settings` and bring its schema up to date.
+        """Open the database of `settings` and bring its schema up to date; not in two processes at once.
 
         Raises:
             CommandError: it cannot be opened, or a newer version made it.
         """
         self._engine = _engine(settings.database_url)
         try:
-            with (settings.data / ".migrating").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # `serve` and `user add` may start together on a new directory
-                self._migrate()
+            self._migrate()
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             shown = make_url(settings.database_url).render_as_string(hide_password=True)
@@ -46,7 +44,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed at the end of the block, rolled back on an error. SQLite has one writer at a time."""
+        """One transaction: committed at the end of the block, rolled back on an error; one writer at a time."""
         with self._writes.begin() as session:
             yield session
 
@@ -77,7 +75,7 @@ class Database:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url)
+    engine = create_engine(url, pool_size=POOL, max_overflow=POOL)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -94,7 +93,9 @@ class Table(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
-        StrEnum: Enum(StrEnum, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]),
+        StrEnum: Enum(
+            StrEnum, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]
+        ),
     }
 
 
@@ -109,8 +110,8 @@ class Account(Table):
     name_key: Mapped[str] = mapped_column(String(96), unique=True)  # lower case: names differ by more than case
     fullname: Mapped[str] = mapped_column(String(200))
     email: Mapped[str | None] = mapped_column(String(254))
-    is_admin: Mapped[bool] = mapped_column(default=False, server_default=false())
-    private_by_default: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_admin: Mapped[bool] = mapped_column(default=False)
+    private_by_default: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -145,6 +146,7 @@ class Repository(Table):
     __table_args__ = (
         UniqueConstraint("type", "account_id", "name_key"),
         Index("ix_repositories_type_updated_at", "type", "updated_at"),
+        {"sqlite_autoincrement": True},  # the id of a deleted repository is never given to another one
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -153,18 +155,18 @@ class Repository(Table):
     creator_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"))
     name: Mapped[str] = mapped_column(String(96))
     name_key: Mapped[str] = mapped_column(String(96))
-    private: Mapped[bool] = mapped_column(default=False, server_default=false())
+    private: Mapped[bool] = mapped_column(default=False)
     gated: Mapped[str | None] = mapped_column(String(16))  # "auto" or "manual"
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     head: Mapped[str | None] = mapped_column(String(40))  # commit of main that the columns below describe
     card: Mapped[dict[str, Any]] = mapped_column(default=dict)  # front matter of README.md
-    summary: Mapped[str] = mapped_column(String(300), default="", server_default="")
+    summary: Mapped[str] = mapped_column(String(300), default="")
     parameters: Mapped[dict[str, Any] | None] = mapped_column()  # by dtype, from the safetensors headers
-    terms: Mapped[str] = mapped_column(Text, default="", server_default="")  # lower-case text that search looks in
-    storage: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # bytes of the files at head
-    downloads: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    likes: Mapped[int] = mapped_column(default=0, server_default="0")
+    terms: Mapped[str] = mapped_column(Text, default="")  # lower-case text that search looks in
+    storage: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes of the files at head
+    downloads: Mapped[int] = mapped_column(BigInteger, default=0)
+    likes: Mapped[int] = mapped_column(default=0)
     account: Mapped[Account] = relationship(foreign_keys=[account_id], lazy="joined", innerjoin=True)
     tag_rows: Mapped[list["RepositoryTag"]] = relationship(
         lazy="selectin", cascade="all, delete-orphan", order_by="RepositoryTag.position"

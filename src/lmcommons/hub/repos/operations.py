@@ -138,26 +138,28 @@ class _Folder:
 
     @classmethod
     def read(cls, tree: pygit2.Tree) -> "_Folder":
-        return cls({entry.raw_name: (int(entry.filemode), entry.id.raw) for entry in tree})
+        return cls({entry.raw_name or b"": (int(entry.filemode), entry.id.raw) for entry in tree})
 
     def child(self, repository: pygit2.Repository, name: bytes) -> "Leaf | _Folder | None":
         """The entry `name`, opened when it is a folder."""
         found = self.entries.get(name)
         if isinstance(found, tuple) and found[0] == FOLDER_MODE:
-            found = self.entries[name] = _Folder.read(repository[pygit2.Oid(raw=found[1])])
+            tree = repository[pygit2.Oid(raw=found[1])]
+            assert isinstance(tree, pygit2.Tree)
+            found = self.entries[name] = _Folder.read(tree)
         return found
 
     def put(self, repository: pygit2.Repository, names: list[bytes], oid: bytes, mode: int | None = None) -> None:
         folder = self
         for position, name in enumerate(names[:-1]):
             below = folder.child(repository, name)
-            if below is None or (isinstance(below, _Folder) and not below.entries):
+            if below is None:
                 below = folder.entries[name] = _Folder()
             if not isinstance(below, _Folder):
                 raise BadRequest(f"path {_show(names)}: {_show(names[: position + 1])} is a file, not a folder")
             folder = below
         present = folder.child(repository, names[-1])
-        if isinstance(present, _Folder) and present.has_files(repository):
+        if isinstance(present, _Folder) and present.has_files():
             raise BadRequest(f"path {_show(names)}: is a folder; delete it first or choose another name")
         if mode is None:
             mode = EXECUTABLE_MODE if isinstance(present, tuple) and present[0] == EXECUTABLE_MODE else FILE_MODE
@@ -172,14 +174,14 @@ class _Folder:
             not isinstance(parent, _Folder)
             or found is None
             or isinstance(found, _Folder) != folder
-            or (isinstance(found, _Folder) and not found.has_files(repository))
+            or (isinstance(found, _Folder) and not found.has_files())
         ):
             raise EntryNotFound(f"{_show(names)}: no such {'folder' if folder else 'file'} to delete")
         del parent.entries[names[-1]]
 
-    def has_files(self, repository: pygit2.Repository) -> bool:
+    def has_files(self) -> bool:
         """Whether anything is left here; git has no empty folders, so a leaf that is a folder counts."""
-        return any(not isinstance(entry, _Folder) or entry.has_files(repository) for entry in self.entries.values())
+        return any(not isinstance(entry, _Folder) or entry.has_files() for entry in self.entries.values())
 
     def write(self, writer: PackWriter) -> bytes | None:
         """Write this folder and those below; returns its object id, or None when it is empty."""

@@ -13,11 +13,12 @@ from typing import Literal, Self
 
 from lmcommons.files import sync_directory
 
-ObjectKind = Literal["commit", "tree", "blob"]
+ObjectKind = Literal["commit", "tree", "blob", "tag"]
 
-PACK_KINDS: dict[ObjectKind, int] = {"commit": 1, "tree": 2, "blob": 3}
+PACK_KINDS: dict[ObjectKind, int] = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 COMPRESSION_LEVEL = 1  # uploads wait for this; `git repack` compresses better later
-LARGE_OFFSET = 1 << 31  # from here on an offset is stored in 64 bits
+LARGE_OFFSET = 1 << 31  # from here on an offset is stored in 64 bits, and LARGE_FLAG says where
+LARGE_FLAG = 1 << 31
 TEMPORARY_PREFIX = "tmp_commit_"
 
 
@@ -115,12 +116,13 @@ def _index(objects: dict[bytes, tuple[int, int]], pack_checksum: bytes) -> bytes
         fanout[oid[0]] += 1
     for byte in range(1, 256):
         fanout[byte] += fanout[byte - 1]
-    offsets, large_offsets = [], []
+    offsets: list[int] = []
+    large_offsets: list[int] = []
     for _, (_, offset) in ordered:
         if offset < LARGE_OFFSET:
             offsets.append(offset)
         else:
-            offsets.append(LARGE_OFFSET | len(large_offsets))
+            offsets.append(LARGE_FLAG | len(large_offsets))
             large_offsets.append(offset)
     body = b"".join(
         [

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 def count(number: int) -> str:
     """A number of things in three digits: 950, 12.3k, 4.1M, 7B."""
-    return _scaled(number, 1000, ("", "k", "M", "B", "T"), "")
+    return _scaled(number, ("", "k", "M", "B", "T"), "")
 
 
 def size(number: int) -> str:
     """A number of bytes in three digits and decimal units: 950 B, 12.3 kB, 4.1 MB."""
-    return _scaled(number, 1000, ("B", "kB", "MB", "GB", "TB", "PB"), " ")
+    return _scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"), " ")
 
 
 def age(then: datetime, now: datetime | None = None) -> tuple[int, str]:
@@ -22,13 +22,10 @@ def age(then: datetime, now: datetime | None = None) -> tuple[int, str]:
     return 0, "second"
 
 
-def _scaled(number: float, base: int, units: tuple[str, ...], space: str) -> str:
-    for unit in units[:-1]:  # noqa: B007 - the unit is used after the loop
-        # 999.5 would round to "1000": the next unit says it better.
-        if round(number, 1 if number < 99.95 else 0) < base:
-            break
-        number /= base
-    else:
-        unit = units[-1]
+def _scaled(number: float, units: tuple[str, ...], space: str) -> str:
+    power = 0
+    while round(number) >= 1000 and power < len(units) - 1:
+        number /= 1000
+        power += 1
     digits = f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
-    return f"{digits.removesuffix('.0')}{space}{unit}"
+    return f"{digits.removesuffix('.0')}{space}{units[power]}"

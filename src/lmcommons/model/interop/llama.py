@@ -10,6 +10,7 @@ from lmcommons.errors import RequestError
 from lmcommons.model.config import DecoderConfig
 
 ARCHITECTURE = "LlamaForCausalLM"
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 # our name of a layer's weight: theirs, joined in this order by rows
@@ -71,7 +72,7 @@ def to_transformers(state: dict[str, Tensor], config: DecoderConfig) -> dict[str
     sizes = shapes(config)
     found: dict[str, Tensor] = {}
     for ours, theirs in names(config).items():
-        parts = state[ours].split([sizes[name][0] for name in theirs])
+        parts = torch.split(state[ours], [sizes[name][0] for name in theirs])
         found.update(zip(theirs, parts, strict=True))
     return found
 
@@ -80,7 +81,8 @@ def from_transformers(state: dict[str, Tensor], config: DecoderConfig) -> dict[s
     """Their tensors under our names.
 
     Raises:
-        RequestError: a tensor is missing, has another shape, or is one that `config` has no place for; one line that names it.
+        RequestError: a tensor is missing, has another shape or precision, or has no place in the model; one line
+            that names it.
     """
     expected = shapes(config)
     found = {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}
@@ -96,6 +98,10 @@ def from_transformers(state: dict[str, Tensor], config: DecoderConfig) -> dict[s
     for name, shape in expected.items():
         if tuple(found[name].shape) != shape:
             raise RequestError(f"tensor {name} has shape {list(found[name].shape)}; config.json makes it {list(shape)}")
+        if found[name].dtype not in PRECISIONS:
+            raise RequestError(
+                f"tensor {name} is {found[name].dtype}; what can be read is float32, bfloat16 or float16"
+            )
     return {ours: torch.cat([found[name] for name in theirs]) for ours, theirs in names(config).items()}
 
 
@@ -120,10 +126,11 @@ def config_to_transformers(config: DecoderConfig, dtype: torch.dtype) -> dict[st
 
 
 def config_from_transformers(fields: dict[str, Any]) -> DecoderConfig:
-    """Read the content of `config.json`; what it leaves out has the value that `LlamaConfig` gives it.
+    """Read `config.json`; what it leaves out has the value that `LlamaConfig` gives it.
 
     Raises:
-        RequestError: another architecture, a feature that we do not compute, or sizes that do not fit; one line that names it.
+        RequestError: another architecture, a feature that we do not compute, or sizes that do not fit; one line that
+            names it.
     """
     architectures = fields.get("architectures")
     if architectures != [ARCHITECTURE]:
@@ -155,14 +162,20 @@ def config_from_transformers(fields: dict[str, Any]) -> DecoderConfig:
         raise RequestError(f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")) from error
     if fields.get("head_dim") not in (None, config.head_dim):
         raise RequestError(
-            f"head_dim {fields['head_dim']} is not supported; it must be hidden_size / num_attention_heads, {config.head_dim}"
+            f"head_dim {fields['head_dim']} is not supported; it must be hidden_size / num_attention_heads, "
+            f"{config.head_dim}"
         )
     return config
 
 
 def _rope_theta(fields: dict[str, Any]) -> float:
-    """The base of the rotary angles, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
-    rope = {**(fields.get("rope_scaling") or {}), **(fields.get("rope_parameters") or {})}
+    """The base of the rotary angles: `rope_parameters` in transformers 5, `rope_theta` and `rope_scaling` before."""
+    rope: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        value = fields.get(name) or {}
+        if not isinstance(value, dict):
+            raise RequestError(f"{name} must be an object, not {value!r}")
+        rope |= value
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise RequestError(f"rotary scaling {kind!r} is not supported; rope_type must be 'default'")

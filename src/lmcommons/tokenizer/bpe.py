@@ -100,7 +100,11 @@ def _definition(tokens: list[bytes], special: tuple[str, ...]) -> dict[str, Any]
         "post_processor": {
             "type": "TemplateProcessing",
             "single": pieces,
-            "pair": [*pieces, {"SpecialToken": {"id": END_OF_TEXT, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "pair": [
+                *pieces,
+                {"SpecialToken": {"id": END_OF_TEXT, "type_id": 1}},
+                {"Sequence": {"id": "B", "type_id": 1}},
+            ],
             "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [0], "tokens": [END_OF_TEXT]}},
         },
         "decoder": byte_level,

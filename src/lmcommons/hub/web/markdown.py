@@ -1,28 +1,33 @@
 """Cards and other Markdown files as safe HTML.
 
-A card is written by a stranger: its Markdown and raw HTML pass through a sanitiser that keeps only known tags, attributes
-and classes, and its links and images are resolved inside the repository. Dialect: GitHub Flavored Markdown
+A card is written by a stranger: its Markdown and raw HTML pass through a sanitiser that keeps only known tags,
+attributes and classes, and its links and images are resolved inside the repository. Dialect: GitHub Flavored Markdown
 (https://github.github.com/gfm/) with footnotes and alerts.
 """
 
 import copy
 import posixpath
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
 from markupsafe import Markup
-from mdit_py_plugins.anchors import anchors_plugin
-from mdit_py_plugins.gfm import gfm_plugin
+from mdit_py_plugins.footnote import footnote_plugin
 
 from lmcommons.hub.web import highlight
 
+SUFFIXES = (".md", ".markdown")  # of files that are shown rendered
 MAX_MARKDOWN = 100_000  # characters; a longer file is shown as text
+MAX_PARAGRAPH = 20_000  # characters; links and emphasis in more would cost time that grows with the square
 ID_PREFIX = "card-"  # keeps a card's anchors apart from the page's own
+BARE_ADDRESS = re.compile(r"\bhttps?://[^\s<>\"]*[\w/#=&%+-]")
 EMBEDDED_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 
 ALERTS = ("note", "tip", "important", "warning", "caution")
@@ -83,9 +88,7 @@ def _link(target: str, place: Place) -> str | None:
     parts = urlsplit(target)
     if parts.scheme or parts.netloc:
         return target if parts.scheme != "data" else None
-    if target.startswith("#"):
-        return f"#{ID_PREFIX}{target[1:]}"
-    return _inside(target, place.blob, place.folder)
+    return _inside(parts, place.blob, place.folder) if parts.path else f"#{ID_PREFIX}{parts.fragment}"
 
 
 def _image(target: str, place: Place) -> str | None:
@@ -93,36 +96,78 @@ def _image(target: str, place: Place) -> str | None:
     if parts.scheme or parts.netloc:
         # An image of another host would tell that host who reads the card: its text is shown instead.
         return target if EMBEDDED_IMAGE.fullmatch(target) else None
-    return _inside(target, place.resolve, place.folder)
+    return _inside(parts, place.resolve, place.folder)
 
 
-def _inside(target: str, prefix: str, folder: str) -> str:
-    """A relative `target` from `folder` under `prefix`; `..` stops at the repository's root, `/…` is the hub's root."""
-    if target.startswith("/"):
-        return target
-    path, mark, rest = re.fullmatch(r"([^?#]*)([?#]?)(.*)", target, re.DOTALL).groups()
-    absolute = posixpath.normpath(posixpath.join("/", folder, path)).lstrip("/")
-    if mark == "#":
-        rest = ID_PREFIX + rest
-    return f"{prefix}/{absolute}{mark}{rest}"
+def _inside(target: SplitResult, prefix: str, folder: str) -> str:
+    """A relative address from `folder` under `prefix`; `..` stops at the repository's root, `/…` is the hub's root."""
+    path, fragment = target.path, target.fragment
+    if not path.startswith("/"):
+        path = prefix + posixpath.normpath(posixpath.join("/", folder, path))
+    if fragment and path.endswith(SUFFIXES):
+        fragment = ID_PREFIX + fragment
+    return urlunsplit(("", "", path, target.query, fragment))
 
 
-def _slug(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+def _leave_long_paragraphs(state: StateCore) -> None:
+    """Paragraphs past the limit stay plain text."""
+    for token in state.tokens:
+        if token.type == "inline" and len(token.content) > MAX_PARAGRAPH:
+            token.type = "text"
 
 
 def _arrange(state: StateCore) -> None:
-    """Headings go one level down, below the page's own; alignment becomes a class, as inline style is not allowed."""
-    for token in state.tokens:
+    """Headings go below the page's own and get ids; alignment becomes a class, as inline style is not allowed."""
+    anchors: Counter[str] = Counter()
+    for position, token in enumerate(state.tokens):
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+        if token.type == "heading_open":
+            slug = _slug(state.tokens[position + 1])
+            anchor = f"{slug}-{anchors[slug]}" if anchors[slug] else slug
+            anchors.update({slug, anchor})
+            token.attrSet("id", anchor)
         elif token.type in ("th_open", "td_open") and (style := token.attrGet("style")):
             token.attrs = {"class": str(style).removeprefix("text-align:")}
+        elif token.type == "inline":
+            token.children = list(_link_addresses(token.children or []))
+
+
+def _slug(heading: Token) -> str:
+    """The anchor of a heading, as GitHub makes it: `## How to use it` is `#how-to-use-it`."""
+    title = "".join(child.content for child in heading.children or [])
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+def _link_addresses(children: list[Token]) -> Iterator[Token]:
+    """Make bare web addresses links, outside of links."""
+    depth = 0
+    for token in children:
+        depth += token.nesting if token.type in ("link_open", "link_close") else 0
+        if token.type != "text" or depth or "://" not in token.content:
+            yield token
+            continue
+        start = 0
+        for found in BARE_ADDRESS.finditer(token.content):
+            yield Token("text", "", 0, content=token.content[start : found.start()])
+            yield Token("link_open", "a", 1, attrs={"href": found[0]})
+            yield Token("text", "", 0, content=found[0])
+            yield Token("link_close", "a", -1)
+            start = found.end()
+        yield Token("text", "", 0, content=token.content[start:])
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"highlight": lambda code, language, _: str(highlight.block(code, language))})
-    parser.use(gfm_plugin).use(anchors_plugin, max_level=6, slug_func=_slug)
+    parser = MarkdownIt(
+        "commonmark",
+        {
+            "highlight": lambda code, language, _: str(highlight.block(code, language)),
+            "tasklists": True,
+            "alerts": True,
+        },
+    )
+    parser.enable(["table", "strikethrough"]).use(footnote_plugin, inline=False)
+    parser.core.ruler.before("inline", "leave_long_paragraphs", _leave_long_paragraphs)
     parser.core.ruler.push("arrange", _arrange)
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")

@@ -1,0 +1,98 @@
+"""Chapter 3, branches and tags."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from lmcommons.hub.accounts.permissions import Action
+from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required, segments_after
+from lmcommons.hub.repos.git import Ref
+from lmcommons.hub.repos.repositories import MAIN
+
+SQUASH_MESSAGE = "Squash history"
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/{kind}/{namespace}/{name}/refs")
+def refs(request: Request, kind: Kind, namespace: str, name: str, include_prs: bool = False) -> dict[str, Any]:
+    """Branches and tags, and pull requests when they are asked for."""
+    hub, _, repository = find_repository(request, kind, namespace, name)
+    found = hub.repositories.git(repository).refs()
+    answer: dict[str, Any] = {"branches": _items(found.branches), "converts": [], "tags": _items(found.tags)}
+    if include_prs:
+        answer["pullRequests"] = _items(found.pull_requests)
+    return answer
+
+
+@router.post("/{kind}/{namespace}/{name}/branch/{rest:path}")
+def create_branch(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
+    """A branch at `startingPoint`, by default at main."""
+    hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
+    branch = _last(request)
+    start = field(body, "startingPoint", str) or MAIN
+    commit = hub.repositories.git(repository).create_branch(branch, start)
+    hub.repositories.record("branch.created", sender, repository, branch=branch, commit=commit)
+    return {}
+
+
+@router.delete("/{kind}/{namespace}/{name}/branch/{rest:path}")
+def delete_branch(request: Request, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+    """Remove a branch, but never main."""
+    hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
+    branch = _last(request)
+    hub.repositories.git(repository).delete_branch(branch)
+    hub.repositories.record("branch.deleted", sender, repository, branch=branch)
+    return {}
+
+
+@router.post("/{kind}/{namespace}/{name}/tag/{rest:path}")
+def create_tag(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
+    """The tag `tag` at the revision in the address, with a message when there is one."""
+    hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
+    tag = required(body, "tag", str)
+    commit = hub.repositories.git(repository).create_tag(
+        tag,
+        _last(request),
+        field(body, "message", str),
+        author_name=sender.name or "",
+        author_email=sender.email,
+    )
+    hub.repositories.record("tag.created", sender, repository, tag=tag, commit=commit)
+    return {}
+
+
+@router.delete("/{kind}/{namespace}/{name}/tag/{rest:path}")
+def delete_tag(request: Request, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+    """Remove a tag."""
+    hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
+    tag = _last(request)
+    hub.repositories.git(repository).delete_tag(tag)
+    hub.repositories.record("tag.deleted", sender, repository, tag=tag)
+    return {}
+
+
+@router.post("/{kind}/{namespace}/{name}/super-squash/{rest:path}")
+def super_squash(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
+    """Replace a branch's history by one commit."""
+    hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
+    branch = _last(request)
+    commit = hub.repositories.git(repository).squash(
+        branch,
+        message=field(body, "message", str) or SQUASH_MESSAGE,
+        author_name=sender.name or "",
+        author_email=sender.email,
+    )
+    hub.repositories.record("branch.squashed", sender, repository, branch=branch, commit=commit)
+    if branch == MAIN:
+        hub.commits.refresh(repository)
+    return {"commitOid": commit}
+
+
+def _items(refs: tuple[Ref, ...]) -> list[dict[str, str]]:
+    return [{"name": ref.name, "ref": ref.ref, "targetCommit": ref.target} for ref in refs]
+
+
+def _last(request: Request) -> str:
+    """The revision, branch or tag that the address ends with, slashes and all."""
+    return "/".join(segments_after(request, 5))

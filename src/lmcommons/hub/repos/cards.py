@@ -1,0 +1,91 @@
+"""Repository cards: README.md with YAML metadata between two `---` lines."""
+
+import math
+import re
+from datetime import date
+from typing import Any
+
+import yaml
+
+METADATA_LIMIT = 256 << 10  # characters
+NODES_LIMIT = 20_000  # values, with aliases written out: a few lines of YAML can mean billions
+
+_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)(.*?)(?<=[\r\n])---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def split(card: str) -> tuple[dict[str, Any], str]:
+    """The metadata of a card, as JSON values, and its text; metadata that cannot be read counts as none."""
+    match = _FRONT_MATTER.match(card)
+    if match is None:
+        return {}, card
+    try:
+        return parse_metadata(match[1]), card[match.end() :]
+    except ValueError:
+        return {}, card[match.end() :]
+
+
+def metadata_errors(card: str) -> list[str]:
+    """What is wrong with a card's metadata, one line each; none when it has no metadata."""
+    match = _FRONT_MATTER.match(card)
+    try:
+        metadata = parse_metadata(match[1]) if match else {}
+    except ValueError as error:
+        return [str(error)]
+    errors = [
+        f'"{field}" must be an array of strings'
+        for field in ("tags", "datasets", "metrics")
+        if not isinstance(metadata.get(field, []), list | str)
+    ]
+    if not isinstance(metadata.get("model-index", []), list):
+        errors.append('"model-index" must be an array')
+    if not isinstance(metadata.get("license", ""), str | list):
+        errors.append('"license" must be a string')
+    return errors
+
+
+def parse_metadata(text: str) -> dict[str, Any]:
+    """A card's YAML as JSON values.
+
+    Raises:
+        ValueError: it is too long, not YAML, or not a mapping; the message says where.
+    """
+    value = parse_yaml(text)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"metadata must be a mapping of fields to values, not {type(value).__name__}")
+    return value
+
+
+def parse_yaml(text: str) -> Any:
+    """A stranger's YAML as JSON values.
+
+    Raises:
+        ValueError: it is too long, or not YAML; the message says where.
+    """
+    if len(text) > METADATA_LIMIT:
+        raise ValueError(f"metadata of {len(text):,} characters; at most {METADATA_LIMIT:,} are read")
+    try:
+        return _plain(yaml.load(text, Loader=_Loader), [NODES_LIMIT])  # noqa: S506 - a safe loader, in C if it can be
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"metadata is not YAML: {error.problem or error.context}{where}") from error
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"metadata is not YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _plain(value: Any, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"more than {NODES_LIMIT:,} values")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, left) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item, left) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,319 @@
+"""The pages' addresses and views. A view asks the rooms and fills a template; it decides nothing.
+
+Pages are those of a visitor who is not signed in: private repositories are as absent as they are for everybody.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lmcommons.hub.accounts.permissions import ANONYMOUS
+from lmcommons.hub.database.tables import Repository, RepositoryType
+from lmcommons.hub.errors import BadRequest, EntryNotFound, HubError
+from lmcommons.hub.repos import cards
+from lmcommons.hub.repos.details import evaluation_results
+from lmcommons.hub.repos.git import Entry, GitRepository
+from lmcommons.hub.repos.index import CARD, open_file
+from lmcommons.hub.repos.repositories import MAIN, Listing
+from lmcommons.hub.rooms import Hub
+from lmcommons.hub.web import addresses, markdown
+from lmcommons.hub.web.previews import preview
+from lmcommons.hub.web.rendering import STYLE_ADDRESS, page, style
+from lmcommons.hub.web.results import Result, result
+
+RECENT = 8  # repositories of each type on the first page
+PAGE = 30  # repositories, commits
+FOLDER_PAGE = 100  # files; each is followed to its last commit
+CHANGES = 200  # files of a commit's page
+RELATED = 10  # datasets or base models beside a card
+MAX_RESULTS = 50  # rows of the table of stated results
+MAX_CARD = 4 * markdown.MAX_MARKDOWN + cards.METADATA_LIMIT  # bytes; a longer README.md is not read
+LAST_PAGE = 10_000
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A part of a list, and how many there are in all."""
+
+    repositories: list[Repository]
+    total: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card as HTML, or why there is none; and what is wrong with its metadata, a line each."""
+
+    html: Markup | None = None
+    problem: Literal["long", "binary", "absent"] | None = None
+    errors: Sequence[str] = ()
+
+
+def home(request: Request) -> Response:
+    """What this commons is, and what was updated last."""
+    hub: Hub = request.app.state.hub
+    models, datasets = (_shown(hub, kind, Listing(limit=RECENT)) for kind in RepositoryType)
+    return page(request, "home.html", models=models, datasets=datasets)
+
+
+def listing(request: Request, kind: RepositoryType) -> Response:
+    """Search among models or datasets."""
+    hub: Hub = request.app.state.hub
+    number = _page_number(request)
+    search = request.query_params.get("search", "").strip()[:200]
+    author = request.query_params.get("author") or None
+    sort = request.query_params.get("sort") or "lastModified"
+    query = Listing(search or None, author, sort=sort, offset=(number - 1) * PAGE, limit=PAGE)
+    shown = _shown(hub, kind, query)
+    return page(
+        request,
+        "listing.html",
+        section=kind,
+        listing=shown,
+        search=search,
+        author=author,
+        sort=sort,
+        **_neighbours(request, number, more=number * PAGE < shown.total),
+    )
+
+
+def account(request: Request) -> Response:
+    """What a person or an organisation shares."""
+    hub: Hub = request.app.state.hub
+    found = hub.accounts.find(request.path_params["namespace"])
+    models, datasets = (_shown(hub, kind, Listing(author=found.name, limit=PAGE)) for kind in RepositoryType)
+    return page(request, "account.html", account=found, models=models, datasets=datasets)
+
+
+def card(request: Request, kind: RepositoryType) -> Response:
+    """A repository's first page: its card and what stands beside it."""
+    hub, repository, git = _repository(request, kind)
+    entries: dict[str, Entry] = {}
+    stated: list[dict[str, Any]] = []
+    last_commit = None
+    if git.refs().branches:
+        last_commit = git.commits(MAIN, limit=1)[0]
+        entries = {entry.path: entry for entry in git.entries(last_commit.oid)}
+        stated = evaluation_results(git, last_commit.oid)
+    metadata = {name: _words(value) for name, value in repository.card.items()}
+    readme = _card(hub, git, repository, entries.get(CARD))
+    return page(
+        request,
+        "card.html",
+        section=kind,
+        repository=repository,
+        files=[path for path, entry in entries.items() if entry.type == "file" and path != ".gitattributes"],
+        last_commit=last_commit,
+        metadata=metadata,
+        language=next(iter(metadata.get("language", [])), None),
+        card=readme.html,
+        problem=readme.problem,
+        errors=[*readme.errors, *(f"{file['filename']}: {file['error']}" for file in stated if "error" in file)],
+        results=_stated_results(hub, stated),
+        datasets=_related(hub, RepositoryType.DATASET, metadata.get("datasets", [])),
+        base_models=_related(hub, RepositoryType.MODEL, metadata.get("base_model", [])),
+    )
+
+
+def tree(request: Request, kind: RepositoryType) -> Response:
+    """The files of a folder, each with its last commit."""
+    _, repository, git = _repository(request, kind)
+    revision, path = addresses.revision_and_path(request)
+    number = _page_number(request)
+    refs = git.refs()
+    if not refs.branches:
+        return page(request, "tree.html", section=kind, repository=repository, refs=refs, path="")
+    head = git.commits(revision, limit=1)[0]
+    start = (number - 1) * FOLDER_PAGE
+    entries = git.entries(head.oid, path, start=start, limit=FOLDER_PAGE + 1)
+    if number > 1 and not entries:
+        raise EntryNotFound(f"{path or 'The first folder'} has no page {number}")
+    last_commits = git.last_commits(head.oid, [path, *(entry.path for entry in entries[:FOLDER_PAGE])])
+    return page(
+        request,
+        "tree.html",
+        section=kind,
+        repository=repository,
+        revision=revision,
+        path=path,
+        refs=refs,
+        commit=last_commits.get(path, head),
+        entries=entries[:FOLDER_PAGE],
+        last_commits=last_commits,
+        **_neighbours(request, number, more=len(entries) > FOLDER_PAGE),
+    )
+
+
+def blob(request: Request, kind: RepositoryType) -> Response:
+    """A file."""
+    hub, repository, git = _repository(request, kind)
+    revision, path = addresses.revision_and_path(request)
+    commit = git.resolve(revision)
+    entry = git.entry(commit, path)
+    if entry.type == "directory":
+        raise EntryNotFound(f"{path} is a folder; its files are at {addresses.at(repository, 'tree', revision, path)}")
+    return page(
+        request,
+        "blob.html",
+        section=kind,
+        repository=repository,
+        revision=revision,
+        path=path,
+        refs=git.refs(),
+        entry=entry,
+        last=git.last_commits(commit, [path]).get(path),
+        preview=preview(git, hub.objects, entry, _place(repository, revision, path)),
+    )
+
+
+def commits(request: Request, kind: RepositoryType) -> Response:
+    """The history of a revision, or of one file or folder in it."""
+    _, repository, git = _repository(request, kind)
+    revision, path = addresses.revision_and_path(request)
+    number = _page_number(request)
+    refs = git.refs()
+    if not refs.branches:
+        return page(request, "commits.html", section=kind, repository=repository, refs=refs)
+    found = git.commits(revision, start=(number - 1) * PAGE, limit=PAGE + 1, path=path or None)
+    if not found:
+        raise EntryNotFound(f"{path or 'this page'} has no history at {revision}")
+    return page(
+        request,
+        "commits.html",
+        section=kind,
+        repository=repository,
+        revision=revision,
+        path=path,
+        refs=refs,
+        commits=found[:PAGE],
+        **_neighbours(request, number, more=len(found) > PAGE),
+    )
+
+
+def commit(request: Request, kind: RepositoryType) -> Response:
+    """What a commit changed."""
+    _, repository, git = _repository(request, kind)
+    revision, _ = addresses.revision_and_path(request)
+    found = git.commits(revision, limit=1)[0]
+    changes = git.changes(found.oid)
+    return page(
+        request,
+        "commit.html",
+        section=kind,
+        repository=repository,
+        commit=found,
+        changes=changes[:CHANGES],
+        total=len(changes),
+        additions=sum(change.additions for change in changes),
+        deletions=sum(change.deletions for change in changes),
+    )
+
+
+def error_page(request: Request, error: HubError) -> Response:
+    """An error as a browser's user reads it."""
+    return page(
+        request, "error.html", status=error.status, message=error.message, identity=getattr(request.state, "id", None)
+    )
+
+
+def _repository(request: Request, kind: RepositoryType) -> tuple[Hub, Repository, GitRepository]:
+    hub: Hub = request.app.state.hub
+    name = "{namespace}/{name}".format_map(request.path_params)
+    repository = hub.repositories.find(ANONYMOUS, kind, name)
+    return hub, repository, hub.repositories.git(repository)
+
+
+def _shown(hub: Hub, kind: RepositoryType, query: Listing) -> Shown:
+    found, _ = hub.repositories.listing(ANONYMOUS, kind, query)
+    return Shown(found, hub.repositories.count(ANONYMOUS, kind, query))
+
+
+def _card(hub: Hub, git: GitRepository, repository: Repository, entry: Entry | None) -> Card:
+    if entry is None or entry.type == "directory":
+        return Card()
+    if entry.size > MAX_CARD:
+        return Card(problem="long")
+    try:
+        with open_file(git, hub.objects, entry) as file:
+            text = file.read().decode()
+    except UnicodeDecodeError:
+        return Card(problem="binary")
+    except EntryNotFound:
+        return Card(problem="absent")
+    _, body = cards.split(text)
+    if len(body) > markdown.MAX_MARKDOWN:
+        return Card(problem="long")
+    errors = [f"{CARD}: {error}" for error in cards.metadata_errors(text)]
+    return Card(markdown.render(body, _place(repository, MAIN, CARD)), None, errors)
+
+
+def _place(repository: Repository, revision: str, path: str) -> markdown.Place:
+    return markdown.Place(
+        addresses.at(repository, "blob", revision),
+        addresses.at(repository, "resolve", revision),
+        path.rpartition("/")[0],
+    )
+
+
+def _stated_results(hub: Hub, found: list[dict[str, Any]]) -> list[tuple[Result, str | None]]:
+    """The results that could be read, each with the page of its dataset when that is on this hub."""
+    rows = [result(file["data"]) for file in found if "data" in file][:MAX_RESULTS]
+    pages = dict(_related(hub, RepositoryType.DATASET, list({row.dataset: None for row in rows})))
+    return [(row, pages.get(row.dataset)) for row in rows]
+
+
+def _related(hub: Hub, kind: RepositoryType, names: list[str]) -> list[tuple[str, str | None]]:
+    """Repositories that a card names, each with its page when it is on this hub."""
+    return [(name, _page_of(hub, kind, name)) for name in names[:RELATED]]
+
+
+def _page_of(hub: Hub, kind: RepositoryType, name: str) -> str | None:
+    try:
+        return addresses.repository(hub.repositories.find(ANONYMOUS, kind, name))
+    except HubError:
+        return None
+
+
+def _words(value: Any) -> list[str]:
+    """The texts of a metadata field that holds one or a list of them."""
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, str)]
+
+
+def _page_number(request: Request) -> int:
+    text = request.query_params.get("page", "1")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LAST_PAGE):
+        raise BadRequest(f"page={text[:20]} is not a page; pages are numbered from 1")
+    return int(text)
+
+
+def _neighbours(request: Request, number: int, *, more: bool) -> dict[str, Any]:
+    """The addresses of the pages before and after this one."""
+
+    def address(wanted: int) -> str:
+        return "?" + urlencode({**request.query_params, "page": wanted})
+
+    return {"previous": address(number - 1) if number > 1 else None, "next": address(number + 1) if more else None}
+
+
+def _router() -> APIRouter:
+    found = APIRouter()
+    found.add_route("/", home)
+    found.add_route(STYLE_ADDRESS, style)
+    for kind in (RepositoryType.DATASET, RepositoryType.MODEL):  # /datasets/… is no model of somebody called so
+        base = f"/{kind.prefix}{{namespace}}/{{name}}"
+        found.add_route(f"/{kind.plural}", partial(listing, kind=kind))
+        found.add_route(base, partial(card, kind=kind))
+        for view in (tree, blob, commits, commit):
+            found.add_route(f"{base}/{view.__name__}/{{rest:path}}", partial(view, kind=kind))
+    found.add_route("/{namespace}", account)
+    return found
+
+
+router = _router()

@@ -1,0 +1,272 @@
+"""Cards that can be checked: what it is, how to use it, what it was made from, how it was measured, what it cannot do.
+
+Every number comes from a report of the stage that measured it; no sentence here claims a quality.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lmcommons import evaluation
+from lmcommons.recipe import PublishingRecipe, Recipe
+
+if TYPE_CHECKING:
+    from lmcommons.publishing.hub import Published
+
+# Licence identifiers that hubs know; any other is given as `other` with its name.
+HUB_LICENCES = """
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsl-1.0 cc cc0-1.0 cc-by-2.0 cc-by-3.0
+    cc-by-4.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-sa-3.0 cc-by-sa-4.0 ecl-2.0 eupl-1.1 eupl-1.2 gfdl gpl gpl-2.0
+    gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ncsa odbl odc-by ofl-1.1 osl-3.0 pddl unlicense wtfpl zlib
+""".split()  # noqa: SIM905 - words read better than a hundred quotes
+SAMPLE_TOKENS = 80
+SAMPLE_TEMPERATURE = 0.8
+SAMPLE_TOP_P = 0.95
+
+
+def samples(recipe: Recipe, model: Path) -> list[tuple[int, str]]:
+    """Generated texts with their seeds 0, 1, 2 …; all that were made, none chosen."""
+    from lmcommons import generation, tokenizer
+    from lmcommons.model import load
+
+    count, words, decoder = recipe.evaluation.samples, tokenizer.load(model), load(model).eval()
+    prompt = [words.eos_token_id, *words.encode(recipe.evaluation.prompt)]
+    found = []
+    for seed in range(count):
+        parameters = generation.SamplingParameters(
+            max_tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, top_p=SAMPLE_TOP_P, seed=seed
+        )
+        [completion] = generation.generate(decoder, words, [prompt], parameters)
+        found.append((seed, recipe.evaluation.prompt + completion.text))
+    return found
+
+
+def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str:
+    """The card of the dataset at `repository`, from the report of the data stage."""
+    licences = sorted({licence for source in report["sources"] for licence in source["read"]["licences"]})
+    head = {
+        **_licence(licences[0] if len(licences) == 1 else f"mixed: {', '.join(licences)}"),
+        "language": _publishing(recipe).language,
+        "task_categories": ["text-generation"],
+        "pretty_name": f"Text of {recipe.name}",
+        "size_categories": [_size_category(sum(split["documents"] for split in report["splits"].values()))],
+        "tags": ["lmcommons"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in report["splits"]],
+            }
+        ],
+    }
+    steps = [
+        (step["name"], _count(step["before"]), _count(step["after"]), _removed(step["removed"]))
+        for step in report["steps"]
+    ]
+    splits = [
+        (split, _count(counts), f"{counts['characters']:,}", f"{counts['bytes']:,}")
+        for split, counts in report["splits"].items()
+    ]
+    sources = [
+        (f"`{source['type']}`", _origin(source), _count(source["read"]), ", ".join(source["read"]["licences"]))
+        for source in report["sources"]
+    ]
+    return _card(
+        head,
+        f"# {repository}",
+        f"Text for language models, cleaned, deduplicated and split: what the recipe `{recipe.name}` trains on.",
+        "## What it is",
+        _table(("split", "documents", "characters", "bytes"), splits),
+        "Each row has `id`, `text`, `source` and `licence`. A document's split follows from the sha256 of its text, "
+        "never from its position, so that adding documents moves none.",
+        "```python\nfrom datasets import load_dataset\n\n"
+        f'dataset = load_dataset("{repository}")  # with HF_ENDPOINT set to this hub\n```',
+        "## Where it comes from",
+        _table(("source", "what", "documents", "licences"), sources),
+        "## What was removed, and why",
+        _table(("step", "documents before", "after", "removed by"), steps),
+        f"No validation or test document shares {recipe.data.overlap_ngram} words in a row with the train split. "
+        "The settings of every step are in `recipe.yaml`, all counts in `report.json`.",
+        "## Limits",
+        "The filters measure form, not truth: the text says what its sources say. It was not searched for "
+        "personal data. Each document keeps the licence of its source; check that it permits your use.",
+    )
+
+
+def model_card(
+    recipe: Recipe,
+    *,
+    repository: str,
+    endpoint: str,
+    dataset: "Published",
+    training: dict[str, Any],
+    results: dict[str, Any],
+    samples: list[tuple[int, str]],
+) -> str:
+    """The card of the model at `repository` on the hub `endpoint`, from a resolved recipe and the stages' reports."""
+    publishing = _publishing(recipe)
+    head = {
+        **_licence(publishing.licence),
+        "language": publishing.language,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "datasets": [dataset.repository],
+        "tags": ["lmcommons"],
+    }
+    settings = recipe.pretraining
+    facts = [
+        ("architecture", "decoder of the Llama family (`LlamaForCausalLM`)"),
+        ("parameters", f"{training['parameters']:,}"),
+        ("context", f"{recipe.model.max_position_embeddings:,} tokens; trained on {settings.context_length:,}"),
+        ("vocabulary", f"{recipe.tokenizer.vocab_size:,} byte-level BPE tokens, trained on the train split"),
+        ("training", f"{training['tokens']:,} tokens in {settings.steps:,} steps, {training['epochs']:.2g} epochs"),
+        ("optimiser", f"{settings.optimizer.name}, {settings.schedule.name} schedule, seed {recipe.seed}"),
+        ("speed", f"{training['tokens_per_second']:,.0f} tokens/s, {training['seconds'] / 60:.1f} minutes"),
+    ]
+    return _card(
+        head,
+        f"# {repository}",
+        recipe.description,
+        "## What it is",
+        _table(("", ""), facts),
+        "It continues text; it was not taught to follow instructions or to chat.",
+        "## How to use it",
+        _usage(repository, endpoint),
+        "## How well it predicts text it has not seen",
+        evaluation.table(results).strip(),
+        f"Measured on the test split of [{dataset.repository}]({dataset.url}) at `{dataset.commit}`: "
+        + _measured(results),
+        "## How it was trained",
+        "![Training and validation loss over tokens](training_curve.svg)",
+        f"Data: [{dataset.repository}]({dataset.url}) at commit `{dataset.commit}` ({_data_licences(recipe)}). "
+        "`recipe.yaml` holds every setting, the hash of every input and the environment; "
+        "`lmc run recipe.yaml` makes this model again. `metrics.jsonl` holds the curve.",
+        "## What it writes",
+        f"All {len(samples)} samples that were made, seeds 0 to {len(samples) - 1}, temperature {SAMPLE_TEMPERATURE}, "
+        f"top-p {SAMPLE_TOP_P}, {SAMPLE_TOKENS} tokens; none was chosen. "
+        "They are samples of a statistical model, not facts."
+        if samples
+        else "",
+        *(_quoted(f"seed {seed}", text) for seed, text in samples),
+        "## Limits",
+        f"A model of {training['parameters']:,} parameters trained on one kind of text: it knows that text's style and "
+        "little else, states wrong things fluently, may repeat sentences of its training data, and was not tested for "
+        "bias or safety. The interval above is over documents of the same kind; on other text it will be worse.",
+        "## Licence",
+        f"Weights: {publishing.licence}. Training text: {_data_licences(recipe)}.",
+        "## Environment",
+        _environment(recipe),
+    )
+
+
+def json_text(value: Any) -> str:
+    """JSON with sorted keys, so that equal values are equal files."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+# ---------------------------------------------------------------- parts of a card
+
+
+def _usage(repository: str, endpoint: str) -> str:
+    return (
+        "```python\n"
+        "# HF_ENDPOINT must be set before the import:\n"
+        f"#   export HF_ENDPOINT={endpoint}\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{repository}")\n'
+        f'model = AutoModelForCausalLM.from_pretrained("{repository}")\n'
+        'tokens = tokenizer("The function", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))\n"
+        "```\n\n"
+        "```sh\n"
+        f"export HF_ENDPOINT={endpoint}\n"
+        f'lmc generate {repository} --prompt "The function"\n'
+        f"lmc serve {repository} --port 8001\n"
+        "curl http://127.0.0.1:8001/v1/completions -H 'Content-Type: application/json' \\\n"
+        f"""  -d '{{"model": "{repository}", "prompt": "The function", "max_tokens": 40}}'\n"""
+        "```"
+    )
+
+
+def _measured(results: dict[str, Any]) -> str:
+    return (
+        f"{results['documents']:,} documents, {results['tokens']:,} tokens, {results['bytes']:,} bytes. Loss "
+        f"{results['loss']['value']:.3f} nats per token, perplexity {results['perplexity']['value']:.1f}. "
+        "Intervals are 95 % bootstrap intervals over documents. Everything is in `results.json`."
+    )
+
+
+def _quoted(label: str, text: str) -> str:
+    """A sample in a fence that the sample itself cannot close."""
+    fence = "`" * max(3, 1 + max((len(run) for run in _backtick_runs(text)), default=0))
+    return f"{label}:\n\n{fence}text\n{text.strip()}\n{fence}"
+
+
+def _backtick_runs(text: str) -> list[str]:
+    return ["`" * len(part) for part in "".join(c if c == "`" else " " for c in text).split()]
+
+
+def _environment(recipe: Recipe) -> str:
+    assert recipe.provenance is not None
+    found = recipe.provenance.environment
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    rows = [
+        ("LM Commons", found["lmcommons"]),
+        ("Python", f"{found['python']} on {found['platform']}"),
+        ("processor", f"{found['processor']}, {found['torch_threads']} threads"),
+        ("GPU", found["gpu"] or "none"),
+        ("packages", packages),
+        ("inputs", f"sha256 `{recipe.provenance.inputs}`"),
+    ]
+    return _table(("", ""), rows)
+
+
+def _data_licences(recipe: Recipe) -> str:
+    named = {getattr(source, "licence", None) or "licence of each document" for source in recipe.data.sources}
+    if any(source.type == "python-docs" for source in recipe.data.sources):
+        named = (named - {"licence of each document"}) | {"PSF-2.0"}
+    return ", ".join(sorted(named))
+
+
+def _origin(source: dict[str, Any]) -> str:
+    if source["type"] == "python-docs":
+        return "documentation topics and docstrings of the standard library"
+    if source["type"] == "hub":
+        return f"{source['repository']} at `{source['revision']}`"
+    return ", ".join(f"`{path}`" for path in source["paths"])
+
+
+def _licence(name: str) -> dict[str, str]:
+    lower = name.lower()
+    return {"license": lower} if lower in HUB_LICENCES else {"license": "other", "license_name": lower}
+
+
+def _publishing(recipe: Recipe) -> PublishingRecipe:
+    assert recipe.publishing is not None
+    return recipe.publishing
+
+
+def _size_category(documents: int) -> str:
+    for most, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
+        if documents < most:
+            return name
+    return "1M<n<10M" if documents < 10**7 else "10M<n<100M"
+
+
+def _count(counts: dict[str, Any]) -> str:
+    return f"{counts['documents']:,}"
+
+
+def _removed(reasons: dict[str, dict[str, Any]]) -> str:
+    return ", ".join(f"{reason}: {_count(counts)}" for reason, counts in reasons.items()) or "nothing"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _card(head: dict[str, Any], *parts: str) -> str:
+    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"

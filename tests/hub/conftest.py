@@ -1,0 +1,33 @@
+"""Fixtures of the hub's tests: a user, the unmodified client in that user's name, and new repositories."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hub_process import HubProcess
+from huggingface_hub import HfApi, constants
+
+
+@pytest.fixture(scope="session")
+def token(hub: HubProcess) -> str:
+    """The write token of the user `ann`."""
+    return hub.add_user("ann")
+
+
+@pytest.fixture(scope="session")
+def api(hub: HubProcess, token: str) -> Iterator[HfApi]:
+    """huggingface_hub's client, signed in as `ann`, uploading by LFS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield HfApi(endpoint=hub.endpoint, token=token)
+
+
+@pytest.fixture(scope="session")
+def new_repository(api: HfApi) -> Callable[..., str]:
+    """Makes a repository of `ann` with a new name: `new_repository(repo_type="model", private=False)`."""
+
+    def make(repo_type: str = "model", **more: Any) -> str:
+        return api.create_repo(f"ann/r{secrets.token_hex(6)}", repo_type=repo_type, **more).repo_id
+
+    return make

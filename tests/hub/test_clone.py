@@ -1,0 +1,172 @@
+"""Clone and fetch with the git that everybody has."""
+
+import gzip
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from hub_process import HubProcess
+from huggingface_hub import CommitOperationAdd, HfApi
+
+
+@pytest.fixture(scope="module")
+def repo_id(api: HfApi, new_repository: Callable[..., str]) -> str:
+    """A public repository of several commits, a branch and a tag."""
+    repo_id = new_repository()
+    for n in range(5):
+        api.create_commit(repo_id, [CommitOperationAdd(f"f{n}.txt", b"%d" % n)], commit_message=f"Number {n}")
+    api.create_branch(repo_id, branch="dev")
+    api.create_tag(repo_id, tag="v1", tag_message="one")
+    return repo_id
+
+
+def git(*arguments: str | Path, where: Path, succeeds: bool = True) -> str:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(where),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    done = subprocess.run(["git", *arguments], cwd=where, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == succeeds, done.stderr
+    return done.stdout if succeeds else done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["", ".git"])
+@pytest.mark.parametrize("protocol", ["0", "1", "2"])
+def test_a_clone_has_all(hub: HubProcess, repo_id: str, tmp_path: Path, suffix: str, protocol: str) -> None:
+    url = f"{hub.endpoint}/{repo_id}{suffix}"
+    git("-c", f"protocol.version={protocol}", "clone", url, "c", where=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "c").glob("*.txt")) == [f"f{n}.txt" for n in range(5)]
+    assert git("log", "-1", "--format=%an: %s", where=tmp_path / "c").strip() == "ann: Number 4"
+    assert git("branch", "-r", where=tmp_path / "c").split() == [
+        "origin/HEAD",
+        "->",
+        "origin/main",
+        "origin/dev",
+        "origin/main",
+    ]
+    assert git("tag", where=tmp_path / "c").strip() == "v1"
+    git("fsck", "--strict", where=tmp_path / "c")
+
+
+def test_a_fetch_brings_what_is_new(
+    hub: HubProcess, api: HfApi, new_repository: Callable[..., str], tmp_path: Path
+) -> None:
+    repo_id = new_repository("dataset")
+    git("clone", f"{hub.endpoint}/datasets/{repo_id}", "c", where=tmp_path)
+    commit = api.upload_file(path_or_fileobj=b"new", path_in_repo="n.txt", repo_id=repo_id, repo_type="dataset")
+    git("pull", "-q", where=tmp_path / "c")
+    assert git("rev-parse", "HEAD", where=tmp_path / "c").strip() == commit.oid
+    assert (tmp_path / "c" / "n.txt").read_text() == "new"
+
+
+def test_a_shallow_clone_deepens(hub: HubProcess, repo_id: str, tmp_path: Path) -> None:
+    git("clone", "--depth=1", f"{hub.endpoint}/{repo_id}", "c", where=tmp_path)
+    assert git("rev-list", "--count", "HEAD", where=tmp_path / "c").strip() == "1"
+    git("fetch", "--deepen=2", where=tmp_path / "c")
+    assert git("rev-list", "--count", "HEAD", where=tmp_path / "c").strip() == "3"
+    git("fetch", "--unshallow", where=tmp_path / "c")
+    assert git("rev-list", "--count", "HEAD", where=tmp_path / "c").strip() == "6"
+
+
+def test_one_branch_one_commit_and_no_blobs_can_be_asked_for(
+    hub: HubProcess, api: HfApi, repo_id: str, tmp_path: Path
+) -> None:
+    url = f"{hub.endpoint}/{repo_id}"
+    git("clone", "--branch=v1", "--single-branch", url, "tag", where=tmp_path)
+    git("clone", "--filter=blob:none", "--no-checkout", url, "partial", where=tmp_path)
+    missing = git("rev-list", "--objects", "--missing=print", "HEAD", where=tmp_path / "partial")
+    assert "?" in missing
+    first = api.list_repo_commits(repo_id)[-2].commit_id
+    git("init", "-q", "one", where=tmp_path)
+    git("fetch", "-q", "--depth=1", url, first, where=tmp_path / "one")
+    assert git("rev-parse", "FETCH_HEAD", where=tmp_path / "one").strip() == first
+
+
+def test_a_private_repository_asks_for_a_token(
+    hub: HubProcess, api: HfApi, token: str, new_repository: Callable[..., str], tmp_path: Path
+) -> None:
+    repo_id = new_repository(private=True)
+    address = hub.endpoint.removeprefix("http://")
+    for url in (f"{hub.endpoint}/{repo_id}", f"{hub.endpoint}/ann/never-made"):
+        answer = httpx.get(f"{url}/info/refs?service=git-upload-pack")
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        assert "could not read Username" in git("clone", url, "c", where=tmp_path, succeeds=False)
+    git("clone", f"http://ann:{token}@{address}/{repo_id}", "with-password", where=tmp_path)
+    git("clone", f"http://{token}@{address}/{repo_id}", "with-name", where=tmp_path)
+    header = f"http.extraHeader=Authorization: Bearer {token}"
+    git("-c", header, "clone", f"{hub.endpoint}/{repo_id}", "with-header", where=tmp_path)
+    other = hub.add_user(f"other-{repo_id.split('/')[1]}")
+    refusal = git("clone", f"http://other:{other}@{address}/{repo_id}", "d", where=tmp_path, succeeds=False)
+    assert "not found" in refusal
+
+
+def test_a_push_is_refused_in_words(hub: HubProcess, token: str, repo_id: str, tmp_path: Path) -> None:
+    address = hub.endpoint.removeprefix("http://")
+    git("clone", f"http://ann:{token}@{address}/{repo_id}", "c", where=tmp_path)
+    identity = ("-c", "user.name=ann", "-c", "user.email=a@x")
+    git(*identity, "commit", "--allow-empty", "-m", "x", where=tmp_path / "c")
+    assert "hf upload" in git("push", where=tmp_path / "c", succeeds=False)
+    assert httpx.post(f"{hub.endpoint}/{repo_id}/git-receive-pack", content=b"0000").status_code == 403
+
+
+def test_requests_that_git_would_not_send_are_refused(hub: HubProcess, repo_id: str) -> None:
+    url = f"{hub.endpoint}/{repo_id}/git-upload-pack"
+    kind = {"Content-Type": "application/x-git-upload-pack-request"}
+    assert httpx.get(f"{hub.endpoint}/{repo_id}/info/refs").status_code == 400
+    assert httpx.post(url, content=b"0000").status_code == 400
+    for encoding, body, status in (
+        ("gzip", b"no gzip", 400),
+        ("gzip", gzip.compress(b"0000" * 1000)[:-9], 400),
+        ("br", b"0000", 400),
+        ("gzip", gzip.compress(bytes(17 << 20)), 413),
+        ("identity", bytes(17 << 20), 413),
+    ):
+        answer = httpx.post(url, content=body, headers={**kind, "Content-Encoding": encoding})
+        assert answer.status_code == status, (encoding, len(body))
+    assert b"unpack ok" not in httpx.post(url, content=b"zzzz not a packet", headers=kind).content
+    evil = {"Git-Protocol": "version=2; rm -rf /"}
+    refs = httpx.get(f"{hub.endpoint}/{repo_id}/info/refs?service=git-upload-pack", headers=evil)
+    assert refs.content.startswith(b"000eversion 2\n")
+
+
+def test_many_clone_at_once(hub: HubProcess, repo_id: str, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda n: git("clone", f"{hub.endpoint}/{repo_id}", f"c{n}", where=tmp_path), range(12)))
+    assert len(list(tmp_path.glob("c*/f4.txt"))) == 12
+
+
+def test_a_client_that_goes_away_leaves_no_git_behind(
+    hub: HubProcess, api: HfApi, new_repository: Callable[..., str]
+) -> None:
+    repo_id = new_repository()
+    files = [CommitOperationAdd(f"{n}.dat", os.urandom(9 << 20)) for n in range(4)]
+    commit = api.create_commit(repo_id, files, commit_message="Large").oid
+    request = b"".join((packet("command=fetch"), b"0001", packet(f"want {commit}"), packet("done"), b"0000"))
+    headers = {"Content-Type": "application/x-git-upload-pack-request", "Git-Protocol": "version=2"}
+    url = f"{hub.endpoint}/{repo_id}/git-upload-pack"
+    with httpx.stream("POST", url, content=request, headers=headers) as answer:
+        assert b"packfile" in next(answer.iter_raw(1 << 10))
+        assert gits_of(hub) > 0
+    deadline = time.monotonic() + 20
+    while gits_of(hub) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gits_of(hub) == 0
+
+
+def packet(line: str) -> bytes:
+    """A pkt-line (gitprotocol-common(5))."""
+    return f"{len(line) + 5:04x}{line}\n".encode()
+
+
+def gits_of(hub: HubProcess) -> int:
+    """How many processes the hub has started that still run."""
+    children = Path(f"/proc/{hub.process.pid}/task").glob("*/children")
+    return sum(len(path.read_text().split()) for path in children)

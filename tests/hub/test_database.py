@@ -1,0 +1,78 @@
+"""The schema and its migrations, and writers that meet."""
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hub_process import LMC
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.exc import IntegrityError
+
+from lmcommons.hub.accounts.accounts import Accounts
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.database.tables import Account, AccountKind, Event, RepositoryObject, Table
+from lmcommons.hub.settings import Settings
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(Settings.make(tmp_path))
+
+
+def test_migrations_make_the_tables_that_the_code_declares(tmp_path: Path, database: Database):
+    with create_engine(f"sqlite:///{tmp_path / 'hub.sqlite3'}").connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_opening_again_changes_nothing_and_keeps_the_rows(tmp_path: Path, database: Database):
+    Accounts(database).add_user("ada")
+    database.close()
+    assert Accounts(Database(Settings.make(tmp_path))).find("ADA").name == "ada"
+
+
+def test_a_block_that_fails_writes_nothing(database: Database):
+    def fail() -> None:
+        with database.write() as session:
+            session.add(Event(kind="test"))
+            session.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Event)) == 0
+
+
+def test_foreign_keys_hold(database: Database):
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.add(RepositoryObject(repository_id=1, sha256="0" * 64, size=1))
+
+
+def test_writers_that_read_first_wait_for_each_other(database: Database):
+    with database.write() as session:
+        session.add(Account(kind=AccountKind.USER, name="0", name_key="counter", fullname=""))
+
+    def increase(_: int) -> None:
+        with database.write() as session:
+            row = session.scalars(select(Account)).one()
+            row.name = str(int(row.name) + 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(increase, range(100)))
+    with database.read() as session:
+        assert session.scalars(select(Account.name)).one() == "100"
+
+
+def test_processes_that_open_a_new_directory_together_all_succeed(tmp_path: Path):
+    commands = [[*LMC, "hub", "user", "add", f"user{number}", "--data", str(tmp_path / "hub")] for number in range(4)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
+    ]
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [error for _, error in answers] == [""] * 4
+    assert all(process.returncode == 0 for process in processes)
+    assert len({token for token, _ in answers}) == 4

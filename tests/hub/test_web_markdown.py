@@ -1,0 +1,187 @@
+"""Cards: what Markdown becomes, and what a hostile card cannot do."""
+
+import time
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from web_page import Page
+
+from lmcommons.hub.web import markdown
+from lmcommons.hub.web.markdown import Place
+
+PLACE = Place("/ada/m/blob/main", "/ada/m/resolve/main")
+DOCS = Place("/ada/m/blob/main", "/ada/m/resolve/main", "docs")
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><script>alert(1)</script></svg>",
+    '<a href="javascript:alert(1)">x</a>',
+    '<a href="java&#10;script:alert(1)">x</a>',
+    '<a href="da&#9;ta:text/html,<script>alert(1)</script>">x</a>',
+    "[x](javascript:alert(1))",
+    "[x](vbscript:alert(1))",
+    "[x](data:text/html;base64,PHNjcmlwdD4=)",
+    "![x](data:text/html;base64,PHNjcmlwdD4=)",
+    "![x](data:image/svg+xml;base64,PHN2Zz4=)",
+    "![x](https://tracker.example/pixel.png)",
+    "![x](//tracker.example/pixel.png)",
+    "<img src='https://tracker.example/x' srcset='https://tracker.example/y 2x'>",
+    "<iframe src='https://tracker.example'></iframe>",
+    "<form action='/api/repos/delete'><input name=x><button>Click</button></form>",
+    "<input type=password name=token>",
+    "<style>body{display:none}</style>",
+    "<p style='position:fixed;inset:0'>over the page</p>",
+    "<div class='bar wide'>like the hub's own bar</div>",
+    "<base href='https://tracker.example/'>",
+    "<meta http-equiv=refresh content='0;url=https://tracker.example'>",
+    "<link rel=stylesheet href='https://tracker.example/x.css'>",
+    "<object data=x></object><embed src=x>",
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    "<a id=content name=content>the page's own anchor</a>",
+    "<details ontoggle=alert(1) open>x</details>",
+    "```html\n</code></pre><script>alert(1)</script>\n```",
+    "[x]: javascript:alert(1)\n\n[x]",
+    "<![CDATA[<script>alert(1)</script>]]>",
+    "<video src='https://tracker.example/v' autoplay></video>",
+    "<table background='https://tracker.example/x'><tr><td>1</table>",
+]
+
+
+def assert_harmless(html: str) -> None:
+    """Nothing that runs, loads from elsewhere, sends, or dresses up as the hub's own page."""
+    for element in Page(html).elements:
+        assert element.tag in markdown.TAGS
+        for name, value in element.attributes.items():
+            assert not name.startswith("on")
+            assert name not in ("style", "srcset", "action", "formaction", "background", "name")
+            if name == "href":
+                assert urlsplit(value).scheme in ("", "http", "https", "mailto")
+            if name == "src":
+                assert value.startswith(("/", "data:image/"))
+                assert not value.startswith(("//", "data:image/svg"))
+            if name == "id":
+                assert value.startswith(markdown.ID_PREFIX)
+            if name == "class":
+                assert set(value.split()) <= markdown.CLASSES[element.tag]
+        if element.tag == "input":
+            assert element.attributes["type"] == "checkbox"
+            assert "disabled" in element.attributes
+
+
+@pytest.mark.parametrize("attempt", HOSTILE)
+def test_a_hostile_card_is_harmless(attempt: str) -> None:
+    assert_harmless(markdown.render(attempt, PLACE))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.one_of(st.sampled_from(HOSTILE), st.text(max_size=30), st.sampled_from("<>\"'`[]()!&#\n|- ")), max_size=12
+    )
+)
+@example(["<", "<script>alert(1)</script>", ">"])
+def test_no_combination_of_fragments_makes_a_card_harmful(fragments: list[str]) -> None:
+    assert_harmless(markdown.render("".join(fragments), PLACE))
+
+
+def test_tables_code_task_lists_footnotes_and_alerts_are_rendered() -> None:
+    text = """
+| a | b |
+|:--|--:|
+| 1 | 2 |
+
+```python
+print("hello")
+```
+
+- [x] done
+- [ ] open
+
+Said so[^1]. ~~Not~~ https://example.org
+
+[^1]: By somebody.
+
+> [!WARNING]
+> Careful.
+"""
+    page = Page(markdown.render(text, PLACE))
+    assert not page.problems
+    assert [cell.text for cell in page.all("td")] == ["1", "2"]
+    assert [cell.attributes["class"] for cell in page.all("td")] == ["left", "right"]
+    assert "scroll" in page.attributes("class")
+    assert '<span class="nb">print</span>' in page.html
+    assert ["checked" in box.attributes for box in page.all("input")] == [True, False]
+    assert "#card-fn1" in page.attributes("href")
+    assert "card-fn1" in page.attributes("id")
+    assert page.all("s")[0].text == "Not"
+    assert "https://example.org" in page.attributes("href")
+    assert "markdown-alert markdown-alert-warning" in page.attributes("class")
+
+
+def test_code_in_an_unknown_language_is_shown_as_it_is() -> None:
+    assert "&lt;tag&gt; &amp; text\n" in markdown.render("```nonsense\n<tag> & text\n```", PLACE)
+
+
+def test_headings_stand_below_the_pages_own_and_can_be_linked_to() -> None:
+    page = Page(markdown.render("# How to use it\n\n[up](#how-to-use-it)\n\n## 用法\n\n## 用法\n", PLACE))
+    assert [element.tag for element in page.elements if element.tag[0] == "h"] == ["h2", "h3", "h3"]
+    assert page.all("a")[0].attributes["href"] == "#card-how-to-use-it"
+    assert page.attributes("id") == ["card-how-to-use-it", "card-用法", "card-用法-1"]
+
+
+@pytest.mark.parametrize(
+    ("place", "target", "address"),
+    [
+        (PLACE, "recipe.yaml", "/ada/m/blob/main/recipe.yaml"),
+        (PLACE, "./docs/a.md#use", "/ada/m/blob/main/docs/a.md#card-use"),
+        (PLACE, "src/a.py#L3", "/ada/m/blob/main/src/a.py#L3"),
+        (PLACE, "../../../secret", "/ada/m/blob/main/secret"),
+        (DOCS, "../README.md", "/ada/m/blob/main/README.md"),
+        (DOCS, "b.md", "/ada/m/blob/main/docs/b.md"),
+        (DOCS, "/datasets/ada/tales", "/datasets/ada/tales"),
+        (DOCS, "https://example.org/a?b#c", "https://example.org/a?b#c"),
+        (DOCS, "mailto:ada@example.org", "mailto:ada@example.org"),
+    ],
+)
+def test_links_lead_to_files_of_the_repository(place: Place, target: str, address: str) -> None:
+    assert Page(markdown.render(f"[x]({target})", place)).attributes("href") == [address]
+
+
+def test_images_of_the_repository_are_shown_and_others_only_named() -> None:
+    page = Page(markdown.render("![Curve](plots/c.svg) ![Pixel](https://tracker.example/p.png)", DOCS))
+    own, foreign = page.all("img")
+    assert own.attributes == {"src": "/ada/m/resolve/main/docs/plots/c.svg", "alt": "Curve"}
+    assert foreign.attributes == {"alt": "Pixel"}
+
+
+def test_small_embedded_images_are_shown() -> None:
+    assert Page(markdown.render("![x](data:image/png;base64,iVBORw0KGgo=)", PLACE)).attributes("src") == [
+        "data:image/png;base64,iVBORw0KGgo="
+    ]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "pattern", ["[", "![", "> ", "**a ", ":<", "# a\n", "- a\n  ", "|a|\n|-|\n", "[^a]", "<div>", "http://a "]
+)
+def test_repeated_markers_do_not_keep_the_hub_busy(pattern: str) -> None:
+    paragraph = pattern * (markdown.MAX_PARAGRAPH // len(pattern) - 1)
+    started = time.process_time()
+    assert_harmless(markdown.render(f"{paragraph}\n\n" * 5, PLACE))
+    assert time.process_time() - started < 20
+
+
+def test_an_endless_paragraph_is_shown_as_plain_text() -> None:
+    page = Page(markdown.render("**a** " * markdown.MAX_PARAGRAPH + "\n\n**b**", PLACE))
+    assert [element.text for element in page.all("strong")] == ["b"]
+    assert "**a** **a**" in page.html
+
+
+def test_bare_addresses_are_links_without_the_full_stop_after_them() -> None:
+    page = Page(
+        markdown.render("See https://example.org/a_b?c=1, or (http://example.com/).\n[https://x.example](/y)", PLACE)
+    )
+    assert page.attributes("href") == ["https://example.org/a_b?c=1", "http://example.com/", "/y"]

@@ -1,0 +1,206 @@
+"""`lmc serve` as a process and as plain HTTP: start, errors, keys, limits, end."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import openai
+import pytest
+from server_process import CONTEXT, ServerProcess, start_server
+from tiny_model import write_tiny_model
+from tiny_run import lmc
+
+
+def curl(*arguments: object, data: bytes | None = None) -> tuple[int, str]:
+    """Status and body that the real curl gets."""
+    done = subprocess.run(
+        ["curl", "-sS", "-w", "\n%{http_code}", *map(str, arguments)], input=data, capture_output=True, check=True
+    )
+    body, _, status = done.stdout.decode().rpartition("\n")
+    return int(status), body
+
+
+def post(server: ServerProcess, path: str, body: str | bytes, *options: object) -> tuple[int, dict]:
+    data = body.encode() if isinstance(body, str) else body
+    header = ("-H", "Content-Type: application/json")
+    status, text = curl(f"{server.url}/{path}", *header, *options, "--data-binary", "@-", data=data)
+    return status, json.loads(text)
+
+
+def test_curl_gets_a_completion(chat_server: ServerProcess) -> None:
+    request = '{"model": "chat", "prompt": "The class", "max_tokens": 3}'
+    status, answer = post(chat_server, "completions", request)
+    assert status == 200
+    assert answer["object"] == "text_completion"
+    assert answer["choices"][0]["text"]
+
+
+def test_curl_gets_a_stream_of_events(chat_server: ServerProcess) -> None:
+    request = '{"model": "chat", "prompt": "The class", "max_tokens": 3, "stream": true}'
+    header = ("-H", "Content-Type: application/json")
+    status, text = curl(f"{chat_server.url}/completions", *header, "-d", request)
+    events = text.strip().split("\n\n")
+    assert status == 200
+    assert events[-1] == "data: [DONE]"
+    assert all(json.loads(event.removeprefix("data: "))["choices"] for event in events[:-1])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("{bad", "not valid JSON"),
+        ("[1]", "must be a JSON object"),
+        ('"text"', "must be a JSON object"),
+        ("", "must be a JSON object"),
+        ('{"prompt": "a"}', "'model'"),
+        ('{"model": "chat", "prompt": "\\ud800"}', "surrogate"),
+        ('{"model": "chat", "prompt": "a", "top_p": NaN}', "top_p"),
+        ('{"model": "chat", "prompt": "a", "stop": {"a": 1}}', "stop"),
+        (b'{"model": "chat", "prompt": "\xff"}', "body"),
+        ("[" * 100_000, "body"),
+    ],
+)
+def test_a_body_that_is_no_request_gets_one_clear_line(
+    chat_server: ServerProcess, body: str | bytes, message: str
+) -> None:
+    status, answer = post(chat_server, "completions", body)
+    assert status == 400
+    assert message in answer["error"]["message"]
+    assert set(answer["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("options", [(), ("-H", "Transfer-Encoding: chunked")])
+def test_a_body_that_is_too_large_is_refused(chat_server: ServerProcess, options: tuple[str, ...]) -> None:
+    status, answer = post(chat_server, "completions", b" " * (9 << 20), *options)
+    assert status == 413
+    assert "larger than" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("nothing", 404), ("models/nothing", 404), ("completions", 405)])
+def test_a_wrong_address_gets_openais_error_shape(chat_server: ServerProcess, path: str, status: int) -> None:
+    code, text = curl(f"{chat_server.url}/{path}")
+    assert code == status
+    assert json.loads(text)["error"]["message"]
+
+
+def test_health_and_metrics_answer(chat_server: ServerProcess) -> None:
+    assert curl(f"{chat_server.root}/health") == (200, '{"status":"ok"}')
+    _, text = curl(f"{chat_server.root}/metrics")
+    assert 'lmc_requests_total{endpoint="/health",status="200"}' in text
+    for line in text.splitlines():
+        assert line.startswith("# ") or float(line.split()[-1]) >= 0
+
+
+def test_a_model_without_a_chat_template_says_so(tmp_path: Path) -> None:
+    with start_server(write_tiny_model(tmp_path / "plain")) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="unused", max_retries=0)
+        with pytest.raises(openai.BadRequestError, match="no chat template; use /v1/completions"):
+            client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "Hi"}])
+        assert client.completions.create(model="plain", prompt="Hi").usage.completion_tokens == 16
+
+
+def test_with_a_key_only_those_who_have_it_are_served(chat_directory: Path) -> None:
+    with start_server(chat_directory, "--name", "chat", LMC_API_KEY="open sesame") as server:
+        client = openai.OpenAI(base_url=server.url, api_key="wrong", max_retries=0)
+        with pytest.raises(openai.AuthenticationError) as caught:
+            client.completions.create(model="chat", prompt="Hi")
+        assert caught.value.code == "invalid_api_key"
+        assert curl(f"{server.url}/models")[0] == 401
+        assert curl(f"{server.root}/health")[0] == 200
+        allowed = client.with_options(api_key="open sesame")
+        assert allowed.completions.create(model="chat", prompt="Hi", max_tokens=2).choices
+
+
+def test_a_full_queue_sends_clients_away_for_a_moment(chat_directory: Path) -> None:
+    with start_server(chat_directory, "--name", "chat", "--max-batch", 1, "--max-waiting", 1) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="unused", max_retries=0)
+        busy = {"model": "chat", "prompt": "The", "temperature": 1, "max_tokens": CONTEXT, "stream": True, "n": 20}
+        with client.completions.create(**busy) as running:
+            next(iter(running))
+            with pytest.raises(openai.InternalServerError) as caught:
+                client.completions.create(model="chat", prompt="Hi")
+            assert caught.value.status_code == 503
+            assert caught.value.code == "overloaded"
+            assert caught.value.response.headers["Retry-After"] == "1"
+        server.wait_for("lmc_running_sequences", 0)
+        assert client.completions.create(model="chat", prompt="Hi", max_tokens=1).choices
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_requests_end(chat_directory: Path, number: signal.Signals) -> None:
+    with start_server(chat_directory, "--name", "chat") as server:
+        client = openai.OpenAI(base_url=server.url, api_key="unused", max_retries=0)
+        with client.completions.create(model="chat", prompt="The", max_tokens=200, n=4, seed=1, stream=True) as running:
+            stream = iter(running)
+            next(stream)
+            server.process.send_signal(number)
+            reasons = [chunk.choices[0].finish_reason for chunk in stream]
+        assert sum(reason is not None for reason in reasons) == 4
+        assert server.process.wait(timeout=20) == 0
+        assert server.process.stderr.read() == ""
+
+
+def test_requests_that_run_too_long_after_a_signal_get_an_error(tmp_path: Path) -> None:
+    slow = write_tiny_model(tmp_path, max_position_embeddings=60_000, hidden_size=256, num_hidden_layers=8)
+    with start_server(slow, "--name", "slow") as server:
+        client = openai.OpenAI(base_url=server.url, api_key="unused", max_retries=0)
+        request = {"model": "slow", "prompt": "The", "temperature": 1, "max_tokens": 59_000, "n": 128}
+        with client.completions.create(**request, stream=True) as running:
+            stream = iter(running)
+            next(stream)
+            started = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(openai.APIError, match="shutting down"):
+                for _ in stream:
+                    pass
+        assert server.process.wait(timeout=20) == 0
+        assert time.monotonic() - started < 15
+
+
+def test_a_taken_port_is_one_line_before_the_model_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = lmc("serve", "no-such-model", "--port", port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"lmc: port {port} on 127.0.0.1 is taken; choose another with --port\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["no-such-model", "--port", "0"], 2, "no-such-model: no such directory"),
+        (["MODEL", "--port", "99999"], 2, "--port"),
+        (["MODEL", "--host", "203.0.113.1", "--port", "0"], 1, "cannot listen on 203.0.113.1"),
+        (["MODEL", "--port", "0", "--max-batch", "0"], 2, "--max-batch"),
+        (["MODEL", "--port", "0", "--device", "tpu"], 2, "--device"),
+    ],
+)
+def test_a_wrong_start_is_one_line(chat_directory: Path, arguments: list[str], code: int, message: str) -> None:
+    done = lmc("serve", *(str(chat_directory) if argument == "MODEL" else argument for argument in arguments))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_many_connections_that_never_end_their_request_do_not_stop_others(chat_server: ServerProcess) -> None:
+    host, port = chat_server.root.removeprefix("http://").split(":")
+    idle = [socket.create_connection((host, int(port))) for _ in range(50)]
+    for connection in idle:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(urllib.request.urlopen(f"{chat_server.root}/health").status))
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    for connection in idle:
+        connection.close()
+    assert answers == [200] * 5

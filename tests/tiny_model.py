@@ -1,0 +1,36 @@
+"""Small random models, with a tokenizer of real text where one is needed, as `transformers` directories."""
+
+import pydoc_data.topics
+from pathlib import Path
+
+import torch
+
+from lmcommons import model, tokenizer
+from lmcommons.recipe import TokenizerRecipe
+
+TEXTS = list(pydoc_data.topics.topics.values())[:30]
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.4,  # large enough that the model's choices are clear
+    "tie_word_embeddings": False,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+
+
+def write_decoder(directory: Path, **fields: object) -> Path:
+    """Write a random decoder of a fixed seed; `fields` replace those of `SHAPE`."""
+    torch.manual_seed(7)
+    model.save(model.Decoder(model.DecoderConfig(**SHAPE | fields)), directory)
+    return directory
+
+
+def write_tiny_model(directory: Path, *, chat_template: bool = False, **fields: object) -> Path:
+    """Write a random decoder and a tokenizer of 400 tokens."""
+    report = tokenizer.train(TEXTS, TokenizerRecipe(vocab_size=400, chat_template=chat_template), directory)
+    return write_decoder(directory, vocab_size=report["vocab_size"], **fields)

@@ -1,0 +1,38 @@
+"""A small real dataset, Python's documentation topics, and its tokenizer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pytest
+import torch
+from tiny_pretraining import VOCAB_SIZE, write_split
+
+from lmcommons import tokenizer as tokenizers
+from lmcommons.recipe import TokenizerRecipe
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models of this size are faster with one thread, and tests that run beside others much faster."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every eighth topic is held out."""
+    directory = tmp_path_factory.mktemp("dataset")
+    texts = [topics[name] for name in sorted(topics)]
+    write_split(directory, "train", [text for number, text in enumerate(texts) if number % 8])
+    write_split(directory, "validation", texts[::8])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tokenizer")
+    tokenizers.train(topics.values(), TokenizerRecipe(vocab_size=VOCAB_SIZE), directory)
+    return directory

@@ -1,0 +1,66 @@
+"""Recipes of models that train in seconds, splits of given texts, and `pretrain` in a process that a test can kill."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from lmcommons import recipe as recipes
+from lmcommons.data import Document
+from lmcommons.data.dataset import write
+
+VOCAB_SIZE = 512
+
+PRETRAIN = """
+import sys
+from pathlib import Path
+from lmcommons import recipe
+from lmcommons.errors import CommandError
+from lmcommons.training import pretrain
+try:
+    pretrain(recipe.load(Path(sys.argv[1])), *map(Path, sys.argv[2:]))
+except CommandError as error:
+    sys.exit(str(error))
+"""
+
+
+def write_split(dataset: Path, split: str, texts: list[str]) -> None:
+    write(dataset, split, [Document(str(number), text, "topics", "PSF-2.0") for number, text in enumerate(texts)])
+
+
+def tiny_recipe(seed: int = 0, model: dict[str, Any] | None = None, **pretraining: Any) -> recipes.Recipe:
+    """A recipe of a tiny model; further keywords are fields of its pretraining section."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    defaults = {
+        "context_length": 64,
+        "batch_size": 4,
+        "steps": 12,
+        "evaluation_interval": 5,
+        "checkpoint_interval": 4,
+        "compile": "off",
+        "device": "cpu",
+        "schedule": {"warmup_steps": 2},
+    }
+    return recipes.Recipe.model_validate(
+        {
+            "name": "tiny",
+            "seed": seed,
+            "data": {"sources": [{"type": "python-docs"}]},
+            "tokenizer": {"vocab_size": VOCAB_SIZE},
+            "model": {**sizes, "num_key_value_heads": 1, **(model or {})},
+            "pretraining": {**defaults, **pretraining},
+        }
+    )
+
+
+def start_pretraining(
+    recipe: recipes.Recipe, dataset: Path, tokenizer: Path, out: Path, **arguments: Any
+) -> subprocess.Popen[str]:
+    """`pretrain` in a process of its own with one thread. An error is a line and exit code 1. Keywords go to Popen."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file = out.with_name(f"{out.name}.yaml")
+    file.write_text(recipes.dump(recipe))
+    command = [sys.executable, "-c", PRETRAIN, *map(str, (file, dataset, tokenizer, out))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **arguments)
