@@ -2,19 +2,24 @@
 
 Ours is the step of `lmc pretrain` (lmcommons.training.loop.training_step): forward, backward, clipping and AdamW on
 packed rows of several documents each, with attention inside documents only. Theirs is LlamaForCausalLM as it comes,
-with one document a row, fused AdamW and clipping: once with bfloat16 autocast and torch.compile, once in float32 without
-either, as a plain `Trainer` does on a processor. All contenders run in turn for a few seconds, again and again; a ratio
-is the median over these rounds, so that a machine that is busy with other things slows all of them alike.
+with one document a row, fused AdamW and clipping: once with bfloat16 autocast and torch.compile, once in float32
+without either, as a plain `Trainer` does on a processor. Each contender has a process of its own, as a user's run has;
+they run in turn for a few seconds, again and again. A ratio is the median over these rounds, so that a machine that is
+busy with other things slows all of them alike.
 """
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -27,8 +32,9 @@ from lmcommons.model import Decoder, DecoderConfig
 from lmcommons.model.interop import llama
 from lmcommons.recipe import OptimizerRecipe
 from lmcommons.training.batches import Batch
-from lmcommons.training.execution import flops_per_token
+from lmcommons.training.execution import flops_per_token, reproducible
 from lmcommons.training.loop import training_step
+from lmcommons.training.memory import keep_freed_memory
 from lmcommons.training.objectives import causal_language_modelling
 from lmcommons.training.optimiser import Optimiser
 
@@ -84,12 +90,18 @@ def packed_batch(shape: Shape) -> Batch:
 
 def ours(shape: Shape) -> Callable[[], None]:
     """One step of `lmc pretrain`."""
+    keep_freed_memory()
     model = Decoder(shape.config)
     model.compute_dtype = torch.bfloat16
     optimiser = Optimiser(model, OptimizerRecipe())
     objective = torch.compile(causal_language_modelling, dynamic=False)
     parts = [packed_batch(shape)]
-    return lambda: float(training_step(objective, model, optimiser, parts, gradient_clip=1.0)[0])
+
+    def step() -> None:
+        with reproducible():
+            training_step(objective, model, optimiser, parts, gradient_clip=1.0)[0].item()
+
+    return step
 
 
 def theirs(shape: Shape, dtype: torch.dtype, compiled: bool) -> Callable[[], None]:
@@ -112,33 +124,47 @@ def theirs(shape: Shape, dtype: torch.dtype, compiled: bool) -> Callable[[], Non
     return step
 
 
-def speed(step: Callable[[], None], tokens: int, seconds: float) -> float:
-    """Tokens per second over at least `seconds`."""
-    started, steps = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < seconds or not steps:
+def contend(build: Callable[[], Callable[[], None]], tokens: int, requests: Connection) -> None:
+    """A contender's process: answers a number of seconds with tokens per second over them, None with peak memory."""
+    torch.manual_seed(0)
+    step = build()
+    for _ in range(3):
         step()
-        steps += 1
-    return steps * tokens / elapsed
+    requests.send(None)
+    while (seconds := requests.recv()) is not None:
+        started, steps = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < seconds or not steps:
+            step()
+            steps += 1
+        requests.send(steps * tokens / elapsed)
+    requests.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def measure(name: str, shape: Shape, rounds: int, seconds: float) -> dict[str, object]:
+def measure(name: str, shape: Shape, rounds: int, seconds: float) -> dict[str, Any]:
     """Run every contender `rounds` times for `seconds` each; medians and ratios."""
     contenders = {
         OURS: partial(ours, shape),
         PEERS[0]: partial(theirs, shape, torch.bfloat16, compiled=True),
         PEERS[1]: partial(theirs, shape, torch.float32, compiled=False),
     }
-    steps = {}
+    spawn = multiprocessing.get_context("spawn")
+    connections = {}
     for contender, build in contenders.items():
         print(f"{name}: preparing {contender}", file=sys.stderr)
-        steps[contender] = build()
-        for _ in range(3):
-            steps[contender]()
+        connections[contender], far_end = spawn.Pipe()
+        spawn.Process(target=contend, args=(build, shape.tokens, far_end), daemon=True).start()
+        far_end.close()
+        connections[contender].recv()
     speeds: dict[str, list[float]] = {contender: [] for contender in contenders}
     for number in range(rounds):
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
-        for contender, step in steps.items():
-            speeds[contender].append(speed(step, shape.tokens, seconds))
+        for contender, connection in connections.items():
+            connection.send(seconds)
+            speeds[contender].append(connection.recv())
+    memory = {}
+    for contender, connection in connections.items():
+        connection.send(None)
+        memory[contender] = connection.recv()
     ratios = {peer: [a / b for a, b in zip(speeds[OURS], speeds[peer], strict=True)] for peer in PEERS}
     return {
         "shape": shape.config.model_dump(mode="json")
@@ -147,23 +173,24 @@ def measure(name: str, shape: Shape, rounds: int, seconds: float) -> dict[str, o
         "tokens_per_second": {contender: statistics.median(values) for contender, values in speeds.items()},
         "tokens_per_second_of_rounds": speeds,
         "gflops": statistics.median(speeds[OURS]) * flops_per_token(shape.config, shape.context_length) / 1e9,
+        "peak_memory": memory,
         "ratio": {peer: statistics.median(values) for peer, values in ratios.items()},
         "ratio_range": {peer: [min(values), max(values)] for peer, values in ratios.items()},
     }
 
 
-def show(results: dict[str, dict[str, object]]) -> None:
+def show(results: dict[str, dict[str, Any]]) -> None:
     """The table on stdout."""
-    table = Table("shape", "parameters", OURS, *PEERS, "ratio", "ratio to fp32", title="training, tokens per second")
+    table = Table("shape", "contender", "tokens/s", "peak MiB", "lmcommons is faster by", title="training")
     for name, result in results.items():
-        speeds, ratios, spread = result["tokens_per_second"], result["ratio"], result["ratio_range"]
-        table.add_row(
-            name,
-            f"{result['parameters']:,}",
-            *(f"{speeds[contender]:,.0f}" for contender in (OURS, *PEERS)),
-            *(f"{ratios[peer]:.2f} ({spread[peer][0]:.2f}–{spread[peer][1]:.2f})" for peer in PEERS),
-        )
-    Console(width=150).print(table)
+        for contender in (OURS, *PEERS):
+            faster = ""
+            if contender in PEERS:
+                low, high = result["ratio_range"][contender]
+                faster = f"{result['ratio'][contender]:.2f}× ({low:.2f}–{high:.2f})"
+            speed, memory = result["tokens_per_second"][contender], result["peak_memory"][contender]
+            table.add_row(name, contender, f"{speed:,.0f}", f"{memory / 2**20:,.0f}", faster)
+    Console(width=110).print(table)
 
 
 def main() -> None:
@@ -174,7 +201,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each contender in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
     results = {name: measure(name, SHAPES[name], arguments.rounds, arguments.seconds) for name in arguments.shapes}
     write_json(arguments.out, {"results": results, "environment": environment.describe()})
     show(results)

@@ -172,7 +172,13 @@ def _evaluation(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import evaluation
 
     model = state.directory("pretraining") / "model"
-    results = evaluation.evaluate(state.recipe.evaluation, model, state.directory("data"), seed=state.recipe.seed)
+    results = evaluation.evaluate(
+        state.recipe.evaluation,
+        model,
+        state.directory("data"),
+        seed=state.recipe.seed,
+        context_length=state.recipe.pretraining.context_length,  # positions beyond it were never trained
+    )
     write_json(directory / "results.json", results)
     return results
 

@@ -68,7 +68,7 @@ class HubDataset(Section):
     type: Literal["hub"]
     repository: str = Field(description="namespace/name", pattern=r"^[^/\s]+/[^/\s]+$")
     revision: str = Field("main", description="branch, tag or commit; the resolved recipe records the commit")
-    files: str = Field("**/*.parquet", description="glob of the files to read, in the repository")
+    files: str = Field("**/train*.parquet", description="glob of the files to read; by default not the held-out splits")
     text_field: str = "text"
     licence: str | None = Field(
         None, description="SPDX identifier; None: each document's own, else the repository card's"

@@ -106,6 +106,16 @@ def test_the_fingerprint_follows_the_content_and_the_recipe(base: Path) -> None:
     assert data.fingerprint(recipe(), base) != first
 
 
+def test_the_fingerprint_of_the_python_documentation_follows_the_interpreter(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documentation = recipe({"type": "python-docs"})
+    first = data.fingerprint(documentation, base)
+    assert data.fingerprint(documentation, base) == first
+    monkeypatch.setattr("sys.version", "3.99.0 (another build)")
+    assert data.fingerprint(documentation, base) != first
+
+
 def test_nothing_left_says_what_removed_it_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     source = {"type": "text", "paths": ["empty.txt"], "licence": "CC0-1.0"}
@@ -162,7 +172,10 @@ def test_a_dataset_on_a_hub_is_read_at_one_commit(
     repository = api.create_repo("trainer/topics", repo_type="dataset").repo_id
     commit = api.upload_folder(repo_id=repository, folder_path=base / "out", repo_type="dataset").oid
 
-    asked = recipe({"type": "hub", "repository": repository})
+    trained = list(data.sources.documents(recipe({"type": "hub", "repository": repository}).sources[0], base))
+    assert trained == list(data.read(base / "out", "train"))  # held-out splits are not read unless they are named
+
+    asked = recipe({"type": "hub", "repository": repository, "files": "**/*.parquet"})
     resolved = data.resolve(asked, base)
     assert resolved.sources[0].revision == commit
     assert data.fingerprint(asked, base) == data.fingerprint(resolved, base)

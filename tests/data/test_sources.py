@@ -173,6 +173,7 @@ def test_a_single_line_of_200_megabytes_is_refused_in_bounded_memory(tmp_path: P
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, timeout=60, check=False
     )
+    path.unlink()
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "line.txt: a document of more than 50,000,000 characters; set document_separator" in lines[0]

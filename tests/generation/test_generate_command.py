@@ -9,6 +9,7 @@ from tiny_model import write_tiny_model
 from tiny_run import LMC, lmc
 
 from lmcommons import model, tokenizer
+from lmcommons.cli import main
 from lmcommons.generation import BeamParameters, SamplingParameters, beam_search, generate
 
 
@@ -76,14 +77,18 @@ def test_a_stop_text_ends_the_text(directory: Path) -> None:
         (["--prompt", "a " * 300], "the model's context is 128 tokens"),
     ],
 )
-def test_a_wrong_option_is_one_line(directory: Path, options: list[str], message: str) -> None:
-    done = lmc("generate", directory, "--prompt", "x", *options)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_wrong_option_is_one_line(
+    directory: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["generate", str(directory), "--prompt", "x", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
 
 
-def test_a_directory_that_is_no_model_is_one_line(tmp_path: Path) -> None:
-    done = lmc("generate", tmp_path, "--prompt", "x")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "config.json" in done.stderr
+def test_a_directory_that_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["generate", str(tmp_path), "--prompt", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "config.json" in said
+    assert len(said.splitlines()) == 1

@@ -211,6 +211,11 @@ def test_damaged_weights_are_said_to_be_damaged(opened, tmp_path: Path) -> None:
         generate(decoder, tokenizer, [[0, 5]], SamplingParameters(max_tokens=5))
 
 
+def test_a_cache_that_does_not_fit_into_memory_is_one_line(opened) -> None:
+    with pytest.raises(CommandError, match="10000000 rows of 1000000 tokens do not fit into memory"):
+        PackedDecoder(opened[0]).new_cache(10**7, 10**6)
+
+
 def test_bfloat16_weights_are_close_to_float32(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
     exact, rounded = models.load(tmp_path), models.load(tmp_path, dtype=torch.bfloat16)

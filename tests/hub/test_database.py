@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 
 from lmcommons.hub.accounts.accounts import Accounts
+from lmcommons.hub.database.migrations import NEWEST
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, AccountKind, Event, RepositoryObject, Table
 from lmcommons.hub.settings import Settings
@@ -26,6 +27,7 @@ def test_migrations_make_the_tables_that_the_code_declares(tmp_path: Path, datab
     with create_engine(f"sqlite:///{tmp_path / 'hub.sqlite3'}").connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, Table.metadata) == []
+        assert context.get_current_revision() == NEWEST
 
 
 def test_opening_again_changes_nothing_and_keeps_the_rows(tmp_path: Path, database: Database):

@@ -100,6 +100,14 @@ def test_folders_are_listed_in_gits_order_and_by_pages(repository: GitRepository
     assert repository.entry("main", "z").oid == git(repository, "rev-parse", "main:z").strip()
 
 
+def test_paths_that_exist_are_told_from_others(repository: GitRepository) -> None:
+    commit(repository, AddFile("a", b"x"), AddFile("d/\u200b", b"yy"), AddLfs("d/e/w.bin", SHA, 9))
+    asked = ["d/e/w.bin", "nope", "d", "a", "a/b", "", "d/", "d//e", "/a", "a\0", "\ud800/x", "d/\u200b", "x/y/z"]
+    found = repository.existing("main", asked)
+    assert [(entry.path, entry.size) for entry in found] == [("d/e/w.bin", 9), ("d", 0), ("a", 1), ("d/\u200b", 2)]
+    assert found == [repository.entry("main", entry.path) for entry in found]
+
+
 def test_absent_files_and_folders_are_named(repository: GitRepository) -> None:
     oid = commit(repository, AddFile("a", b"x"))
     for look in (
@@ -109,6 +117,8 @@ def test_absent_files_and_folders_are_named(repository: GitRepository) -> None:
         lambda: repository.entry("main", "a/b"),
         lambda: repository.entry("main", "a\0"),
         lambda: repository.entry("main", "\ud800"),
+        lambda: repository.entry("main", "/a"),
+        lambda: repository.entry("main", "a/"),
         lambda: commit(repository, DeleteFile("b")),
         lambda: commit(repository, DeleteFolder("a")),
         lambda: commit(repository, CopyFile("c", "b", "main")),
@@ -444,3 +454,5 @@ def test_any_sequence_of_operations_equals_a_dictionary(
             present = after
         assert files(repository) == present
     assert git(repository, "fsck", "--strict", "--no-dangling") == ""
+    for path, last in repository.last_commits("main", present).items():
+        assert last.oid == git(repository, "log", "-1", "--format=%H", "main", "--", path).strip()

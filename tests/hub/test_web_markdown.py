@@ -45,6 +45,8 @@ HOSTILE = [
     "```html\n</code></pre><script>alert(1)</script>\n```",
     "[x]: javascript:alert(1)\n\n[x]",
     "<![CDATA[<script>alert(1)</script>]]>",
+    "<img src='//[tracker.example/x'>",
+    "<a href='http://[::1'>x</a><img src='//tracker.example\u2100/x'>",
     "<video src='https://tracker.example/v' autoplay></video>",
     "<table background='https://tracker.example/x'><tr><td>1</table>",
 ]
@@ -185,3 +187,8 @@ def test_bare_addresses_are_links_without_the_full_stop_after_them() -> None:
         markdown.render("See https://example.org/a_b?c=1, or (http://example.com/).\n[https://x.example](/y)", PLACE)
     )
     assert page.attributes("href") == ["https://example.org/a_b?c=1", "http://example.com/", "/y"]
+
+
+def test_bare_addresses_in_chinese_text_end_where_the_text_goes_on() -> None:
+    page = Page(markdown.render("见https://example.org/a，谢谢。http://example.com。", PLACE))
+    assert page.attributes("href") == ["https://example.org/a", "http://example.com"]

@@ -1,17 +1,28 @@
 """The pages of a running hub, as a visitor's browser gets them."""
 
+import hashlib
 import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 import pytest
 from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 from web_page import Page
+
+from lmcommons.hub.app import create_app
+from lmcommons.hub.errors import Forbidden, InsufficientStorage
+from lmcommons.hub.repos.git import AddLfs, GitRepository
+from lmcommons.hub.settings import Settings
 
 CARD = """---
 license: apache-2.0
@@ -209,7 +220,7 @@ def test_home_shows_recent_repositories_and_what_they_are(site: Site) -> None:
     assert f"HF_ENDPOINT={site.hub.endpoint}" in text
 
 
-def test_the_home_of_an_empty_hub_says_what_to_type(tmp_path) -> None:
+def test_the_home_of_an_empty_hub_says_what_to_type(tmp_path: Path) -> None:
     with start_hub(tmp_path / "hub", "--public-url", "https://hub.example.org/") as hub:
         page = Page(httpx.get(hub.endpoint).text)
     assert not page.problems
@@ -253,7 +264,9 @@ def test_lists_have_pages_and_keep_the_search(site: Site) -> None:
             site.api.delete_repo(f"ada/series-{number}", repo_type="dataset")
 
 
-@pytest.mark.parametrize("query", ["page=0", "page=x", "page=-1", "page=99999999999", "page=%C2%B2", "sort=beauty"])
+@pytest.mark.parametrize(
+    "query", ["page=0", "page=x", "page=-1", "page=01", f"page=1{'0' * 5000}", "page=%C2%B2", "sort=beauty"]
+)
 def test_a_wrong_page_or_order_is_refused_with_a_reason(site: Site, query: str) -> None:
     assert query.split("=")[0] in site.page(f"/models?{query}", 400).text
 
@@ -485,8 +498,67 @@ def test_what_is_not_there_is_a_page_that_says_what_to_do(site: Site, path: str,
     assert "/models" in page.attributes("href")
 
 
+@pytest.mark.parametrize("view", ["tree", "blob", "commits", "commit"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("%00", "main/%00", "main/a%00b", "main/%2E%2E", "main/.git/config", "main/" + "a" * 3000),
+        *("HEAD", "main~1", "main:README.md", "@%7B0%7D", "-1", "a" * 3000, "refs/heads/main", "%E4%B8%AD"),
+    ],
+)
+def test_no_address_breaks_the_hub(site: Site, view: str, rest: str) -> None:
+    assert site.client.get(f"/lab/tales/{view}/{rest}").status_code in (400, 404)
+
+
+@pytest.mark.parametrize("query", ["search=%00", "search=%25_%5C", "author=%00", "author=../x", "search=" + "a" * 5000])
+def test_no_search_breaks_the_hub(site: Site, query: str) -> None:
+    assert site.client.get(f"/models?{query}").status_code == 200
+
+
+def test_a_large_file_is_only_shown_through_a_repository_that_it_was_uploaded_to(site: Site) -> None:
+    site.api.create_repo("ada/vault", private=True)
+    site.add("ada/vault", {"secret.bin": b"the secret text"}, "Keep it")
+    site.api.create_repo("ada/thief")
+    site.add("ada/thief", {"notes.txt": b"x"}, "Begin")
+    newest = max((site.hub.data / "repositories").glob("*/*.git"), key=lambda path: int(path.stem))
+    points = AddLfs("notes.txt", hashlib.sha256(b"the secret text").hexdigest(), 15)
+    GitRepository(newest).commit("main", [points], message="Point", author_name="t", author_email="t@t")
+    page = site.page("/ada/thief/blob/main/notes.txt")
+    assert "the secret text" not in page.text
+    assert "missing on the hub" in page.text
+    for name in ("ada/vault", "ada/thief"):
+        site.api.delete_repo(name)
+
+
 def test_programs_get_the_same_errors_as_json(site: Site) -> None:
     response = httpx.get(f"{site.hub.endpoint}/nobody/nothing")
     assert response.status_code == 404
     assert response.headers["x-error-code"] == "RepoNotFound"
     assert response.json()["error"] == "Repository not found"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (RuntimeError("the disk's serial number"), 500, "It is not your fault"),
+        (Forbidden("ada may not read this"), 403, "ada may not read this"),
+        (InsufficientStorage("The hub's disk is full"), 507, "It is not your fault"),
+    ],
+)
+def test_a_failure_is_a_page_that_gives_its_number_and_no_details(
+    tmp_path: Path, error: Exception, status: int, says: str
+) -> None:
+    def fail(request: Request) -> Response:
+        raise error
+
+    app = create_app(Settings.make(tmp_path / "hub"))
+    app.router.routes.insert(0, Route("/fails", fail))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/fails", headers={"Accept": "text/html"})
+    page = Page(response.text)
+    assert response.status_code == status
+    assert not page.problems
+    assert says in page.text
+    assert "serial number" not in page.text
+    if status >= 500:
+        assert response.headers["x-request-id"] in page.text

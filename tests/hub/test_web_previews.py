@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from web_page import Page
 
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.git import AddFile, AddLfs, GitRepository
+from lmcommons.hub.repos.index import open_file
 from lmcommons.hub.web import formatting, highlight, previews, results
 from lmcommons.hub.web.markdown import Place
 from lmcommons.hub.web.previews import Preview
@@ -37,7 +39,8 @@ def show(git: GitRepository, objects: ObjectStore) -> Show:
 
     def make(name: str, content: bytes) -> Preview:
         commit = git.commit("main", [AddFile(name, content)], message="x", author_name="a", author_email="a@b")
-        return previews.preview(git, objects, git.entry(commit, name), PLACE)
+        entry = git.entry(commit, name)
+        return previews.preview(entry, partial(open_file, git, objects, entry), PLACE)
 
     return make
 
@@ -93,9 +96,10 @@ def test_tensors_are_listed_from_the_header_of_a_large_file(git: GitRepository, 
         incoming.write(content)
     operations = [AddLfs("model.safetensors", sha256, len(content)), AddLfs("lost.safetensors", "0" * 64, 5)]
     commit = git.commit("main", operations, message="x", author_name="a", author_email="a@b")
-    shown = previews.preview(git, objects, git.entry(commit, "model.safetensors"), PLACE)
+    model, lost = (git.entry(commit, name) for name in ("model.safetensors", "lost.safetensors"))
+    shown = previews.preview(model, partial(open_file, git, objects, model), PLACE)
     assert shown.tensors == [previews.Tensor("w", "BF16", (3, 4), 12)]
-    assert previews.preview(git, objects, git.entry(commit, "lost.safetensors"), PLACE).kind == "absent"
+    assert previews.preview(lost, partial(open_file, git, objects, lost), PLACE).kind == "absent"
 
 
 @pytest.mark.parametrize("header", [[], {"w": 1}, {"w": {"dtype": "F32"}}, {"w": {"dtype": "F32", "shape": "x"}}, None])

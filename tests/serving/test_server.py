@@ -15,6 +15,8 @@ from server_process import CONTEXT, ServerProcess, start_server
 from tiny_model import write_tiny_model
 from tiny_run import lmc
 
+from lmcommons.cli import main
+
 
 def curl(*arguments: object, data: bytes | None = None) -> tuple[int, str]:
     """Status and body that the real curl gets."""
@@ -146,10 +148,10 @@ def test_a_signal_lets_running_requests_end(chat_directory: Path, number: signal
 
 
 def test_requests_that_run_too_long_after_a_signal_get_an_error(tmp_path: Path) -> None:
-    slow = write_tiny_model(tmp_path, max_position_embeddings=60_000, hidden_size=256, num_hidden_layers=8)
+    slow = write_tiny_model(tmp_path, max_position_embeddings=2 * CONTEXT, hidden_size=256, num_hidden_layers=8)
     with start_server(slow, "--name", "slow") as server:
         client = openai.OpenAI(base_url=server.url, api_key="unused", max_retries=0)
-        request = {"model": "slow", "prompt": "The", "temperature": 1, "max_tokens": 59_000, "n": 128}
+        request = {"model": "slow", "prompt": "The", "temperature": 1, "max_tokens": 2 * CONTEXT, "n": 128}
         with client.completions.create(**request, stream=True) as running:
             stream = iter(running)
             next(stream)
@@ -180,11 +182,14 @@ def test_a_taken_port_is_one_line_before_the_model_is_read() -> None:
         (["MODEL", "--port", "0", "--device", "tpu"], 2, "--device"),
     ],
 )
-def test_a_wrong_start_is_one_line(chat_directory: Path, arguments: list[str], code: int, message: str) -> None:
-    done = lmc("serve", *(str(chat_directory) if argument == "MODEL" else argument for argument in arguments))
-    assert done.returncode == code
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_wrong_start_is_one_line(
+    chat_directory: Path, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(chat_directory) if argument == "MODEL" else argument for argument in arguments]
+    assert main.run(["serve", *given]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
 
 
 def test_many_connections_that_never_end_their_request_do_not_stop_others(chat_server: ServerProcess) -> None:

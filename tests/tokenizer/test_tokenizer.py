@@ -166,19 +166,26 @@ def test_a_chat_template_refuses_unknown_roles_and_is_refused_where_there_is_non
         load(tmp_path / "plain").apply_chat_template([{"role": "user", "content": "x"}])
 
 
-@pytest.mark.parametrize("digits", [True, False], ids=["another pre-tokenizer", "the pre-tokenizer of GPT-2"])
-def test_another_byte_level_tokenizer_loads_with_its_own_ids(digits: bool, texts: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["digits apart", "as GPT-2", "ids out of the order of the merges"])
+def test_another_byte_level_tokenizer_loads_with_its_own_ids(kind: str, texts: list[str], tmp_path: Path) -> None:
     other = ReferenceTokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     other.pre_tokenizer = (
-        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]) if digits else byte_level
+        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+        if kind == "digits apart"
+        else byte_level
     )
     other.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     other.train_from_iterator(
         texts[:40], trainers.BpeTrainer(vocab_size=900, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
     )
-    other.save(str(tmp_path / "tokenizer.json"))
+    definition = json.loads(other.to_str())
+    if kind == "ids out of the order of the merges":
+        vocabulary = definition["model"]["vocab"]
+        definition["model"]["vocab"] = {name: 1157 - rank if rank > 257 else rank for name, rank in vocabulary.items()}
+        other = ReferenceTokenizer.from_str(json.dumps(definition))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
     configuration = {"eos_token": {"content": "</s>"}, "bos_token": "<s>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(configuration))
     loaded = load(tmp_path)

@@ -94,4 +94,4 @@ def test_an_empty_split_is_named(tokenizer: Path, tmp_path: Path):
     write_split(tmp_path / "dataset", "validation", [])
     with pytest.raises(RequestError, match="the validation split has no documents"):
         encode(tmp_path / "dataset", tokenizer, tmp_path)
-    assert not list(tmp_path.glob("*tokens*"))
+    assert not list(tmp_path.glob("*tokens-*"))

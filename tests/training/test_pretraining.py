@@ -121,15 +121,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(dataset, t
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not(
-    dataset, tokenizer, tmp_path, optimizer
-):
+def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not(dataset, tokenizer, tmp_path):
     # A checkpoint a step, so that most of the kills come while one is written.
-    recipe = tiny_recipe(steps=40, checkpoint_interval=1, evaluation_interval=7, optimizer={"name": optimizer})
+    recipe = tiny_recipe(steps=40, checkpoint_interval=1, evaluation_interval=7, optimizer={"name": "muon"})
     whole, out = tmp_path / "whole", tmp_path / "killed"
     undisturbed = start_pretraining(recipe, dataset, tokenizer, whole)
-    chance = random.Random(optimizer)
+    chance = random.Random(0)
     for step in (1, 12, 25):
         process = start_pretraining(recipe, dataset, tokenizer, out)
         wait_for_step(out, step + chance.randrange(8), process)

@@ -49,6 +49,8 @@ def model_directory(name: str) -> Path:
         access = "HF_TOKEN may not read it" if os.environ.get("HF_TOKEN") else "it is private and HF_TOKEN is not set"
         raise RequestError(f"{name}: no such directory, and no such model on {where}, or {access}") from error
     except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise RequestError(f"{name}: {where} does not accept HF_TOKEN for it") from error
         raise CommandError(f"{name}: {where} answered {error.response.status_code}") from error
     except (HTTPError, OSError, ValueError) as error:
         reason = str(error) or type(error).__name__

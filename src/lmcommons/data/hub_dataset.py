@@ -14,8 +14,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
+from lmcommons.client import HTTPError
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.recipe import HubDataset
 
@@ -36,7 +36,7 @@ class HubFiles:
         for name in self.names:
             try:
                 path = _hub().hf_hub_download(self.repository, name, repo_type="dataset", revision=self.commit)
-            except (httpx.HTTPError, EntryNotFoundError, OSError) as error:
+            except (HTTPError, EntryNotFoundError, OSError) as error:
                 raise CommandError(f"dataset {self.repository}@{self.commit[:12]}: {name}: {_brief(error)}") from error
             yield name, Path(path)
 
@@ -64,7 +64,7 @@ def describe(source: HubDataset) -> HubFiles:
         raise RequestError(f"{name}: access must be granted first; HF_TOKEN's owner has none") from error
     except RepositoryNotFoundError as error:
         raise RequestError(f"{name}: no such repository, or HF_TOKEN may not read it") from error
-    except (httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise CommandError(f"{name}: {_hub().endpoint} does not answer: {_brief(error)}") from error
     everything = sorted(file.rfilename for file in info.siblings or [])
     pattern = _glob(source.files)

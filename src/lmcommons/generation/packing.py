@@ -9,6 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lmcommons.errors import CommandError
 from lmcommons.model import Decoder, KeyValueCache
 from lmcommons.model.linear import Linear
 
@@ -52,8 +53,17 @@ class PackedDecoder:
             self._model.compute_dtype = torch.float32
 
     def new_cache(self, rows: int, max_length: int) -> KeyValueCache:
-        """An empty cache in the precision of the hidden states."""
-        return KeyValueCache(self.config, rows, max_length, self._model.compute_dtype, self.device)
+        """An empty cache in the precision of the hidden states.
+
+        Raises:
+            CommandError: it does not fit into memory.
+        """
+        try:
+            return KeyValueCache(self.config, rows, max_length, self._model.compute_dtype, self.device)
+        except RuntimeError as error:  # what torch raises when it cannot allocate
+            raise CommandError(
+                f"keys and values of {rows} rows of {max_length} tokens do not fit into memory; lower one of them"
+            ) from error
 
     def hidden(self, tokens: Tensor, cache: KeyValueCache) -> Tensor:
         """[rows, sequence] int64 -> [rows, sequence, hidden], as `Decoder.hidden`."""

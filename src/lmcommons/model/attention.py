@@ -31,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) ->
     query [batch, heads, sequence, head_dim], key and value [batch, kv_heads, keys, head_dim], visible as in `Context`
     -> [batch, heads, sequence, head_dim].
     """
-    if query.is_cpu and torch.is_grad_enabled():
+    if query.is_cpu and query.requires_grad and query.shape[2] == key.shape[2]:
         return attend_in_blocks(query, key, value, visible)
     grouped = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(
@@ -40,10 +40,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) ->
 
 
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
-    """`attend` as plain products, a block of queries at a time with the keys up to its end; softmax in float32.
+    """`attend` where keys and queries are the same tokens, as plain products with the softmax in float32.
 
-    On processors this trains about twice as fast as torch's fused kernel, whose backward is slow: the products of a
-    block are large enough to run well, and most of what causality hides is never computed.
+    It goes a block of queries at a time, with the keys up to the block's end. On processors this
+    trains about twice as fast as torch's fused kernel, whose backward is slow: the products of a block are large enough
+    to run well, and most of what causality hides is never computed.
     """
     batch, heads, sequence, head_dim = query.shape
     groups = heads // key.shape[1]

@@ -9,10 +9,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from httpx2 import HTTPError
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+from lmcommons.client import HTTPError
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.progress import say
 from lmcommons.publishing import cards

@@ -6,9 +6,11 @@ shuffles the rows. A document that does not end inside its row goes on in anothe
 Because the batch of a step is computed from its number alone, a resumed run replays nothing.
 """
 
+import fcntl
 import hashlib
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -68,14 +70,28 @@ def encode(dataset: Path, tokenizer_directory: Path, parent: Path) -> dict[str, 
         CommandError: the disk is full or the place cannot be written.
     """
     directory = parent / f"tokens-{content_key(dataset, tokenizer_directory)[:16]}"
-    if not directory.exists():
-        for leftover in parent.glob(f".{directory.name}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)  # of a killed process
-        encoder = tokenizer.load(tokenizer_directory)
-        with files.atomic_directory(directory) as temporary:
-            for split in SPLITS:
-                _encode_split(dataset, split, encoder, temporary)
+    with _alone(parent):
+        if not directory.exists():
+            for leftover in parent.glob(".tokens-*.part"):
+                shutil.rmtree(leftover, ignore_errors=True)  # of a killed process
+            encoder = tokenizer.load(tokenizer_directory)
+            with files.atomic_directory(directory) as temporary:
+                for split in SPLITS:
+                    _encode_split(dataset, split, encoder, temporary)
     return {split: _map(directory, split) for split in SPLITS}
+
+
+@contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """Let one process at a time encode in `parent`; another waits and finds the tokens."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        lock = (parent / ".tokens.lock").open("w")
+    except OSError as error:
+        raise files.write_failure(parent, error) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def content_key(dataset: Path, tokenizer_directory: Path) -> str:

@@ -5,6 +5,7 @@ path as one that was not interrupted.
 """
 
 import importlib.util
+import os
 import shutil
 import sysconfig
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def peak_flops() -> float | None:
 @contextmanager
 def reproducible() -> Iterator[None]:
     """Only deterministic kernels while the block runs."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     enabled, debugging = torch.are_deterministic_algorithms_enabled(), cast(Any, torch.utils.deterministic)
     filled = debugging.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)

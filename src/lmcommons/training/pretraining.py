@@ -19,6 +19,7 @@ from lmcommons.training import batches, checkpoint, execution
 from lmcommons.training.batches import Batch, EncodedDocuments, PackedRows
 from lmcommons.training.execution import Execution, flops_per_token, peak_flops
 from lmcommons.training.loop import VALIDATION_TOKENS, Run
+from lmcommons.training.memory import keep_freed_memory
 from lmcommons.training.optimiser import Optimiser
 
 MARKER = "run.json"  # what run a directory holds: its key, and how it computes
@@ -45,6 +46,7 @@ def pretrain(recipe: Recipe, dataset: Path, tokenizer: Path, out: Path) -> dict[
         return report
     encoded = batches.encode(dataset, tokenizer, out.parent)
     config = _config(recipe, tokenizer)
+    keep_freed_memory()
     how = _begin(out, key, execution.decide(recipe, config))
     with execution.reproducible(), execution.plain_failures(recipe.pretraining, out):
         run = _prepare(recipe, config, how, encoded, out)

@@ -92,7 +92,10 @@ def install(app: FastAPI, page: ErrorPage) -> None:
 
     async def on_crash(request: Request, error: Exception) -> Response:
         log.error("request %s: %s %s", request.state.id, request.method, request.url.path, exc_info=error)
-        return answer(request, HubError(f"The hub failed on this request; its log names it {request.state.id}"))
+        # Starlette answers this outside of all middleware, so the id is set here.
+        headers = {"X-Request-Id": request.state.id}
+        message = f"The hub failed on this request; its log names it {request.state.id}"
+        return answer(request, HubError(message, headers=headers))
 
     app.add_exception_handler(HubError, on_hub_error)
     app.add_exception_handler(HTTPException, on_http_error)
@@ -113,7 +116,7 @@ def _json(error: HubError) -> Response:
 
 
 def _headers(error: HubError) -> dict[str, str]:
-    line = " ".join(error.message.split()).encode("ascii", "backslashreplace").decode()[:1000]
+    line = " ".join(error.message.split()).encode("unicode_escape").decode()[:1000]
     headers = {"X-Error-Message": line, **error.headers}
     if error.code:
         headers["X-Error-Code"] = error.code

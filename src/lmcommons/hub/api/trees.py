@@ -18,7 +18,7 @@ from lmcommons.hub.api.dependencies import (
     segments_after,
     timestamp,
 )
-from lmcommons.hub.errors import BadRequest, EntryNotFound
+from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos.git import Commit, Entry, GitRepository
 
 TREE_LIMIT = 1_000  # entries on a page
@@ -88,12 +88,7 @@ def paths_info(
     git = hub.repositories.git(repository)
     commit = git.resolve("/".join(segments_after(request, FIXED_PARTS)))
     paths, expand = asked
-    entries = []
-    for path in dict.fromkeys(path.strip("/") for path in paths):
-        try:
-            entries.append(git.entry(commit, path))
-        except EntryNotFound:
-            continue
+    entries = git.existing(commit, dict.fromkeys(path.strip("/") for path in paths))
     return _items(git, commit, entries, expand=expand)
 
 

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from lmcommons.errors import CommandError
+from lmcommons.hub.database.migrations import NEWEST
 from lmcommons.hub.settings import Settings
 
 POOL = 20  # connections kept open; as many again while there is need: one for each thread that answers requests
@@ -53,25 +54,26 @@ class Database:
         self._engine.dispose()
 
     def _migrate(self) -> None:
-        from alembic import command
-        from alembic.config import Config
-        from alembic.runtime.migration import MigrationContext
-        from alembic.script import ScriptDirectory
-
-        config = Config()
-        config.set_main_option("script_location", str(resources.files(__package__) / "migrations"))
-        newest = ScriptDirectory.from_config(config).get_current_head()
         with self._engine.execution_options(write=True).begin() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-            if found == newest:
-                return
-            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-            if found is not None and found not in known:
-                raise CommandError(
-                    f"database: schema {found} was made by a newer lmcommons (this one knows up to {newest}); upgrade"
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            found = None
+            if inspect(connection).has_table("alembic_version"):
+                found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            if found != NEWEST:
+                _upgrade(connection, found)
+
+
+def _upgrade(connection: Connection, found: str | None) -> None:
+    from alembic import command  # a third of a second, and rarely needed
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(resources.files(__package__) / "migrations"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in known:
+        raise CommandError(f"database: schema {found} was made by a newer lmcommons (this one knows {NEWEST}); upgrade")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _engine(url: str) -> Engine:

@@ -62,6 +62,7 @@ __all__ = [
 DEFAULT_BRANCH = "main"
 LOCK = "lmcommons-writer"
 NAME_LIMIT = 200  # characters of a branch or tag name
+REF_LIMIT = 1000  # bytes of a full ref that libgit2 can look up
 
 BRANCHES, TAGS, PULL_REQUESTS = "refs/heads/", "refs/tags/", "refs/pr/"
 
@@ -149,6 +150,12 @@ class GitRepository:
         """
         repository = self._open()
         return trees.describe(repository, path, trees.find(self._commit(repository, commit), path))
+
+    def existing(self, commit: str, paths: Iterable[str]) -> list[Entry]:
+        """The entries at those of `paths` that exist, in the order asked for."""
+        repository = self._open()
+        found = trees.existing(self._commit(repository, commit), paths)
+        return [trees.describe(repository, path, at) for path, at in found]
 
     def read(self, oid: str) -> bytes:
         """A blob's content: a regular file, or the text of an LFS pointer."""
@@ -407,7 +414,7 @@ class GitRepository:
 
 def _is_ref(name: str) -> bool:
     try:
-        return "\0" not in name and pygit2.reference_is_valid_name(name)
+        return "\0" not in name and len(name.encode()) <= REF_LIMIT and pygit2.reference_is_valid_name(name)
     except UnicodeEncodeError:
         return False
 

@@ -69,17 +69,37 @@ def last_commits(head: pygit2.Commit, paths: Iterable[str]) -> dict[str, Commit]
 
     A merge is followed to the first parent that already had the same content, as `git log` does.
     """
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, []).append(name)
     found: dict[str, Commit] = {}
-    pending = [(head, {path: oid for path in paths if (oid := _oid_at(head, path)) is not None})]
+    for folder, names in folders.items():
+        for name, commit in _last_commits_in(head, folder, names).items():
+            found[f"{folder}/{name}" if folder else name] = commit
+    return found
+
+
+def _last_commits_in(head: pygit2.Commit, folder: str, names: list[str]) -> dict[str, Commit]:
+    """`last_commits` of names in one folder: where the folder is the same, nothing in it needs to be looked at."""
+    found: dict[str, Commit] = {}
+    tree = _tree_at(head, folder)
+    pending = [(head, tree, {name: tree[name].id for name in names if name in tree})] if tree is not None else []
     while pending:
-        here, sought = pending.pop()
+        here, tree, sought = pending.pop()
         for parent in here.parents:
             if not sought:
                 break
-            same = {path: oid for path, oid in sought.items() if _oid_at(parent, path) == oid}
+            before = _tree_at(parent, folder)
+            if before is None:
+                continue
+            if before.id == tree.id:
+                same = sought
+            else:
+                same = {name: oid for name, oid in sought.items() if name in before and before[name].id == oid}
             if same:
-                pending.append((parent, same))
-                sought = {path: oid for path, oid in sought.items() if path not in same}
+                pending.append((parent, before, same))
+                sought = {name: oid for name, oid in sought.items() if name not in same}
         if sought:
             found.update(dict.fromkeys(sought, describe(here)))
     return found
@@ -111,3 +131,13 @@ def _oid_at(commit: pygit2.Commit, path: str) -> pygit2.Oid | None:
         return commit.tree[path].id
     except KeyError:
         return None
+
+
+def _tree_at(commit: pygit2.Commit, folder: str) -> pygit2.Tree | None:
+    if not folder:
+        return commit.tree
+    try:
+        found = commit.tree[folder]
+    except KeyError:
+        return None
+    return found if isinstance(found, pygit2.Tree) else None

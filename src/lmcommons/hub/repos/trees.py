@@ -1,6 +1,6 @@
 """The files and folders of a commit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,15 +28,35 @@ def find(commit: pygit2.Commit, path: str) -> pygit2.Blob | pygit2.Tree:
     Raises:
         EntryNotFound: the commit has none.
     """
-    if not path:
-        return commit.tree
-    try:
-        found = commit.tree[path] if "\0" not in path else None
-    except (KeyError, ValueError, TypeError):  # TypeError: not valid Unicode
-        found = None
-    if not isinstance(found, pygit2.Blob | pygit2.Tree):
+    found = commit.tree if not path else _at(commit.tree, path)
+    if found is None:
         raise EntryNotFound(f"{path!r} is not in commit {commit.id}", commit=str(commit.id))
     return found
+
+
+def existing(commit: pygit2.Commit, paths: Iterable[str]) -> Iterator[tuple[str, pygit2.Blob | pygit2.Tree]]:
+    """Those of `paths` that exist, and what is there; a large folder is read once for all paths in it."""
+    folders: dict[str, pygit2.Blob | pygit2.Tree | None] = {"": commit.tree}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if path.startswith("/"):
+            continue
+        if folder not in folders:
+            folders[folder] = _at(commit.tree, folder)
+        tree = folders[folder]
+        found = _at(tree, name) if isinstance(tree, pygit2.Tree) else None
+        if found is not None:
+            yield path, found
+
+
+def _at(tree: pygit2.Tree, path: str) -> pygit2.Blob | pygit2.Tree | None:
+    if "\0" in path or "" in path.split("/"):
+        return None
+    try:
+        found = tree[path]
+    except (KeyError, TypeError):  # TypeError: not valid Unicode
+        return None
+    return found if isinstance(found, pygit2.Blob | pygit2.Tree) else None
 
 
 def walk(tree: pygit2.Tree, path: str, *, recursive: bool) -> Iterator[tuple[str, pygit2.Blob | pygit2.Tree]]:

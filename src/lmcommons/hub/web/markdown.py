@@ -27,7 +27,7 @@ SUFFIXES = (".md", ".markdown")  # of files that are shown rendered
 MAX_MARKDOWN = 100_000  # characters; a longer file is shown as text
 MAX_PARAGRAPH = 20_000  # characters; links and emphasis in more would cost time that grows with the square
 ID_PREFIX = "card-"  # keeps a card's anchors apart from the page's own
-BARE_ADDRESS = re.compile(r"\bhttps?://[^\s<>\"]*[\w/#=&%+-]")
+BARE_ADDRESS = re.compile(r"(?<![A-Za-z0-9])https?://[!#-;=?-~]*[A-Za-z0-9/#=&%+_~-]")  # ends before 。 and the like
 EMBEDDED_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 
 ALERTS = ("note", "tip", "important", "warning", "caution")
@@ -63,10 +63,13 @@ def render(markdown: str, place: Place) -> Markup:
     """Markdown as HTML without anything that runs, loads from another host or leaves the card's box."""
 
     def keep(tag: str, attribute: str, value: str) -> str | None:
-        if (tag, attribute) == ("a", "href"):
-            return _link(value, place)
-        if (tag, attribute) == ("img", "src"):
-            return _image(value, place)
+        try:
+            if (tag, attribute) == ("a", "href"):
+                return _link(value, place)
+            if (tag, attribute) == ("img", "src"):
+                return _image(value, place)
+        except ValueError:  # not an address
+            return None
         return value
 
     return Markup(  # noqa: S704 - sanitised here

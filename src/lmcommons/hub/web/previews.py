@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal
@@ -10,10 +10,8 @@ from typing import Any, BinaryIO, Literal
 from markupsafe import Markup
 
 from lmcommons.hub.errors import EntryNotFound
-from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos import cards, safetensors
-from lmcommons.hub.repos.git import Entry, GitRepository
-from lmcommons.hub.repos.index import open_file
+from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.web import highlight, markdown
 
 MAX_TEXT = 512 << 10  # bytes
@@ -48,7 +46,7 @@ class Preview:
     partial: bool = False  # there is more than is shown
 
 
-def preview(git: GitRepository, objects: ObjectStore, entry: Entry, place: markdown.Place) -> Preview:
+def preview(entry: Entry, open_content: Callable[[], BinaryIO], place: markdown.Place) -> Preview:
     """The preview of a file; a content that is missing or damaged is a preview that says so, never an error."""
     suffix = PurePosixPath(entry.path).suffix.lower()
     if entry.size == 0:
@@ -56,7 +54,7 @@ def preview(git: GitRepository, objects: ObjectStore, entry: Entry, place: markd
     if suffix in IMAGES:
         return Preview("image")
     try:
-        with open_file(git, objects, entry) as file:
+        with open_content() as file:
             if suffix == ".safetensors":
                 return _tensors(file)
             content = file.read(MAX_TEXT + 1)

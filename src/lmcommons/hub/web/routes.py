@@ -3,10 +3,11 @@
 Pages are those of a visitor who is not signed in: private repositories are as absent as they are for everybody.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -35,7 +36,7 @@ CHANGES = 200  # files of a commit's page
 RELATED = 10  # datasets or base models beside a card
 MAX_RESULTS = 50  # rows of the table of stated results
 MAX_CARD = 4 * markdown.MAX_MARKDOWN + cards.METADATA_LIMIT  # bytes; a longer README.md is not read
-LAST_PAGE = 10_000
+MAX_WORDS, MAX_WORD = 100, 200  # of a metadata field: entries, and characters of each
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def blob(request: Request, kind: RepositoryType) -> Response:
         refs=git.refs(),
         entry=entry,
         last=git.last_commits(commit, [path]).get(path),
-        preview=preview(git, hub.objects, entry, _place(repository, revision, path)),
+        preview=preview(entry, partial(_open, hub, git, repository, entry), _place(repository, revision, path)),
     )
 
 
@@ -199,7 +200,9 @@ def commits(request: Request, kind: RepositoryType) -> Response:
 def commit(request: Request, kind: RepositoryType) -> Response:
     """What a commit changed."""
     _, repository, git = _repository(request, kind)
-    revision, _ = addresses.revision_and_path(request)
+    revision, path = addresses.revision_and_path(request)
+    if path:
+        raise EntryNotFound(f"A commit's page shows all of it: {addresses.at(repository, 'commit', revision)}")
     found = git.commits(revision, limit=1)[0]
     changes = git.changes(found.oid)
     return page(
@@ -240,7 +243,7 @@ def _card(hub: Hub, git: GitRepository, repository: Repository, entry: Entry | N
     if entry.size > MAX_CARD:
         return Card(problem="long")
     try:
-        with open_file(git, hub.objects, entry) as file:
+        with _open(hub, git, repository, entry) as file:
             text = file.read().decode()
     except UnicodeDecodeError:
         return Card(problem="binary")
@@ -251,6 +254,13 @@ def _card(hub: Hub, git: GitRepository, repository: Repository, entry: Entry | N
         return Card(problem="long")
     errors = [f"{CARD}: {error}" for error in cards.metadata_errors(text)]
     return Card(markdown.render(body, _place(repository, MAIN, CARD)), None, errors)
+
+
+def _open(hub: Hub, git: GitRepository, repository: Repository, entry: Entry) -> BinaryIO:
+    """A file's content. A large object is only read through a repository that it was uploaded to."""
+    if entry.lfs and not hub.repositories.linked_objects(ANONYMOUS, [entry.lfs.sha256], repository):
+        raise EntryNotFound(f"{entry.path}: its content was never uploaded to {repository.full_name}")
+    return open_file(git, hub.objects, entry)
 
 
 def _place(repository: Repository, revision: str, path: str) -> markdown.Place:
@@ -283,13 +293,13 @@ def _page_of(hub: Hub, kind: RepositoryType, name: str) -> str | None:
 def _words(value: Any) -> list[str]:
     """The texts of a metadata field that holds one or a list of them."""
     values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, str)]
+    return [item[:MAX_WORD] for item in values[:MAX_WORDS] if isinstance(item, str)]
 
 
 def _page_number(request: Request) -> int:
     text = request.query_params.get("page", "1")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LAST_PAGE):
-        raise BadRequest(f"page={text[:20]} is not a page; pages are numbered from 1")
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise BadRequest(f"page={text[:20]} is not a page: it is a number from 1 to 9999")
     return int(text)
 
 

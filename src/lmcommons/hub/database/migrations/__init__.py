@@ -1,1 +1,3 @@
-"""Alembic migrations, run when a database is opened."""
+"""Alembic migrations, run when a database is opened that is older than NEWEST."""
+
+NEWEST = "0001"  # the last revision in versions/
