@@ -1,10 +1,15 @@
 """Fixtures that several rooms share: a hub of the test session, and a tiny model that was trained and published."""
 
 import json
+import os
 
 import pytest
 from hub_process import HubProcess, start_hub
 from tiny_run import TINY, Trained, lmc, write_documents
+
+# Before torch is imported, here and in every process that a test starts: models of this size are faster with one
+# thread, and tests that run beside others much faster.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmcommons import environment, recipe
 from lmcommons.errors import CommandError
 from lmcommons.files import read_json, write_failure, write_json, write_text
 from lmcommons.progress import say
 from lmcommons.recipe import Provenance, Recipe
+
+if TYPE_CHECKING:
+    from lmcommons.publishing import Hub
 
 # A change of code that changes results raises the stage's number, so that old results are not taken for new ones.
 VERSIONS = {"data": 1, "tokenizer": 1, "pretraining": 1, "evaluation": 1, "publishing": 1}
@@ -41,6 +44,8 @@ class Run:
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     dataset_repository: str | None = None
     """namespace/name@commit, once the dataset is published"""
+    hub: "Hub | None" = None
+    """where the results go, once publishing begins"""
 
     def directory(self, stage: str) -> Path:
         return self.out / stage / self.keys[stage][:KEY_DIGITS]
@@ -184,22 +189,21 @@ def _evaluation(state: Run, directory: Path) -> dict[str, Any]:
 
 
 def _publishing_key(state: Run) -> dict[str, Any]:
-    from lmcommons import publishing
+    from lmcommons.publishing import Hub
 
     assert state.recipe.publishing is not None
+    state.hub = Hub.connect(state.recipe)
     return {
         "evaluation": state.keys["evaluation"],
         "publishing": state.recipe.publishing.model_dump(mode="json"),
-        "name": state.recipe.name,
         "description": state.recipe.description,
-        "hub": publishing.endpoint(),
+        "repositories": [state.hub.url, state.hub.dataset, state.hub.model],
     }
 
 
 def _publishing(state: Run, directory: Path) -> dict[str, Any]:
-    from lmcommons import publishing
-
-    hub = publishing.Hub.connect(state.recipe)
+    hub = state.hub
+    assert hub is not None
     dataset = hub.publish_dataset(state.recipe, state.directory("data"), state.reports["data"])
     state.dataset_repository = f"{dataset.repository}@{dataset.commit}"
     trained = recipe.load(state.directory("pretraining") / "recipe.yaml").provenance
@@ -215,10 +219,8 @@ def _publishing(state: Run, directory: Path) -> dict[str, Any]:
 
 
 def _still_published(state: Run) -> bool:
-    from lmcommons import publishing
-
     report = state.reports["publishing"]
-    return publishing.Hub.connect(state.recipe).has(report["dataset"], report["model"])
+    return state.hub is not None and state.hub.has(report["dataset"], report["model"])
 
 
 # ---------------------------------------------------------------- helpers of the run

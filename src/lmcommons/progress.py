@@ -21,9 +21,7 @@ console = Console(stderr=True, highlight=False)
 class Task:
     """One piece of long work; call `advance` as it is done."""
 
-    def __init__(
-        self, description: str, total: float | None, unit: str, live: Progress | None, completed: float
-    ) -> None:
+    def __init__(self, description: str, total: float | None, unit: str, live: Progress | None, completed: int) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.completed = self._completed_at_start = completed
         self._started = self._printed = time.monotonic()
@@ -33,7 +31,7 @@ class Task:
         if live is not None:
             self._task = live.add_task(description, total=total, completed=completed, unit=unit, notes="")
 
-    def advance(self, amount: float = 1, **numbers: float | str) -> None:
+    def advance(self, amount: int = 1, **numbers: float | str) -> None:
         """Count `amount` more units done; `numbers` (loss=2.31) are shown beside the rate until replaced."""
         self.completed += amount
         if numbers:
@@ -64,7 +62,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def task(description: str, total: float | None = None, unit: str = "items", completed: float = 0) -> Iterator[Task]:
+def task(description: str, total: float | None = None, unit: str = "items", completed: int = 0) -> Iterator[Task]:
     """Show a piece of work from `completed` to `total` units (None: unknown) while the block runs."""
     if not console.is_terminal:
         yield Task(description, total, unit, None, completed)

@@ -1,24 +1,13 @@
 """A small real dataset, Python's documentation topics, and its tokenizer."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
-import torch
 from tiny_pretraining import VOCAB_SIZE, write_split
 
 from lmcommons import tokenizer as tokenizers
 from lmcommons.recipe import TokenizerRecipe
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models of this size are faster with one thread, and tests that run beside others much faster."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

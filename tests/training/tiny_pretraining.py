@@ -1,8 +1,10 @@
 """Recipes of models that train in seconds, splits of given texts, and `pretrain` in a process that a test can kill."""
 
-import os
+import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,8 @@ PRETRAIN = """
 import sys
 from pathlib import Path
 from lmcommons import recipe
-from lmcommons.errors import CommandError
 from lmcommons.training import pretrain
-try:
-    pretrain(recipe.load(Path(sys.argv[1])), *map(Path, sys.argv[2:]))
-except CommandError as error:
-    sys.exit(str(error))
+pretrain(recipe.load(Path(sys.argv[1])), *map(Path, sys.argv[2:]))
 """
 
 
@@ -54,13 +52,33 @@ def tiny_recipe(seed: int = 0, model: dict[str, Any] | None = None, **pretrainin
     )
 
 
-def start_pretraining(
-    recipe: recipes.Recipe, dataset: Path, tokenizer: Path, out: Path, **arguments: Any
-) -> subprocess.Popen[str]:
-    """`pretrain` in a process of its own with one thread. An error is a line and exit code 1. Keywords go to Popen."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+def start_pretraining(recipe: recipes.Recipe, dataset: Path, tokenizer: Path, out: Path) -> subprocess.Popen[str]:
+    """`pretrain` in a process of its own."""
     file = out.with_name(f"{out.name}.yaml")
     file.write_text(recipes.dump(recipe))
     command = [sys.executable, "-c", PRETRAIN, *map(str, (file, dataset, tokenizer, out))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **arguments)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    """The lines that a run has logged so far."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_step(out: Callable[[], Path], step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the run that `process` does in `out` has logged its step `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        file = out() / "metrics.jsonl"
+        if file.exists() and file.read_bytes().count(b"\n") >= step:
+            return
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError(f"no step {step}: {process.communicate()[1]}")
+
+
+def flip_a_byte(path: Path) -> None:
+    """Damage a file as a bad disk does."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

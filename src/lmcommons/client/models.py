@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -10,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, Repository
 from lmcommons.errors import CommandError, RequestError
 
 # What huggingface_hub's HTTP library raises, whichever library that is.
-HTTPError: type[BaseException] = HfHubHTTPError.__bases__[0]
+HTTPError = cast(type[Exception], HfHubHTTPError.__bases__[0])
 
 REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja"]

@@ -4,6 +4,6 @@
 training curve. May import every room of the toolkit but `serving`; start reading at `hub.py`.
 """
 
-from lmcommons.publishing.hub import Hub, Published, endpoint
+from lmcommons.publishing.hub import Hub, Published
 
-__all__ = ["Hub", "Published", "endpoint"]
+__all__ = ["Hub", "Published"]

@@ -4,6 +4,7 @@ Every number comes from a report of the stage that measured it; no sentence here
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +263,7 @@ def _removed(reasons: dict[str, dict[str, Any]]) -> str:
     return ", ".join(f"{reason}: {_count(counts)}" for reason, counts in reasons.items()) or "nothing"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

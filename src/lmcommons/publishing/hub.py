@@ -56,6 +56,7 @@ class Hub:
 
     def __init__(self, api: HfApi, recipe: Recipe, publishing: PublishingRecipe, namespace: str) -> None:
         self.api, self.publishing = api, publishing
+        self.url = str(api.endpoint)
         self.dataset = f"{namespace}/{publishing.dataset or recipe.name + '-data'}"
         self.model = f"{namespace}/{publishing.model or recipe.name}"
 
@@ -79,7 +80,7 @@ class Hub:
     def has(self, *published: dict[str, Any]) -> bool:
         """Whether the commits are still what the repositories show."""
         for kind, entry in zip(("dataset", "model"), published, strict=True):
-            with _one_line(str(self.api.endpoint)):
+            with _one_line(self.url):
                 try:
                     info = self.api.repo_info(entry["repository"], repo_type=kind)
                 except RepositoryNotFoundError:
@@ -125,7 +126,7 @@ class Hub:
         files["README.md"] = cards.model_card(
             recipe,
             repository=self.model,
-            endpoint=str(self.api.endpoint),
+            endpoint=self.url,
             dataset=dataset,
             training=training_report,
             results=results,
@@ -135,8 +136,7 @@ class Hub:
 
     def _push(self, kind: str, repository: str, files: dict[str, Path | str], message: str) -> Published:
         """Make the repository hold exactly `files` (a path, or text), in one commit on main."""
-        url = str(self.api.endpoint)
-        with _one_line(f"{url}, {kind} {repository}"), ExitStack() as opened:
+        with _one_line(f"{self.url}, {kind} {repository}"), ExitStack() as opened:
             self.api.create_repo(repository, repo_type=kind, private=self.publishing.private, exist_ok=True)
             present = set(self.api.list_repo_files(repository, repo_type=kind)) - {".gitattributes"}
             # File objects, not paths: the client then uploads through LFS, which every hub has.
@@ -149,7 +149,7 @@ class Hub:
             ]
             operations += [CommitOperationDelete(name) for name in sorted(present - set(files))]
             commit = self.api.create_commit(repository, operations, commit_message=message, repo_type=kind)
-        page = f"{url}/datasets/{repository}" if kind == "dataset" else f"{url}/{repository}"
+        page = f"{self.url}/datasets/{repository}" if kind == "dataset" else f"{self.url}/{repository}"
         say(f"published {kind} {page} at {commit.oid[:12]}")
         return Published(repository, commit.oid, page)
 
