@@ -72,10 +72,12 @@ class Quickstart:
         step("5  ready")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         bits = results["bits_per_byte"]
+        beside = ", ".join(f"{name} {row['bits_per_byte']['value']:.3f}" for name, row in results["baselines"].items())
         print(
             f"{self.checked} checks passed in {time.monotonic() - started:.0f} s, peak memory of a step {peak:.1f} GiB"
         )
-        print(f"bits per byte on held-out text: {bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})\n")
+        print(f"bits per byte on held-out text: {bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})")
+        print(f"beside it, on the same text: {beside}\n")
         print(f"  hub      {hub}\n  model    {model['url']}\n  dataset  {dataset['url']}\n  API      {api}/v1\n")
         body = json.dumps({"model": model["repository"], "prompt": "The function", "max_tokens": 40})
         print(f"  curl {api}/v1/completions -H 'Content-Type: application/json' \\\n    -d '{body}'\n", flush=True)
@@ -105,7 +107,8 @@ class Quickstart:
         kept = self.home / "token"
         if kept.exists() and answers(f"{hub}/api/whoami-v2", kept.read_text(), 200):
             return kept.read_text()
-        token = self.lmc("hub", "user", "add", MEMBER, "--data", self.home / "hub").strip()
+        known = answers(f"{hub}/api/users/{MEMBER}/overview", None, 200)
+        token = self.lmc("hub", "token" if known else "user", "add", MEMBER, "--data", self.home / "hub").strip()
         kept.touch(mode=0o600)
         kept.write_text(token)
         return token

@@ -12,8 +12,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 os.environ.update(HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
@@ -34,11 +35,15 @@ class HubProcess:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        """What the hub printed."""
+        return self.data.with_name(f"{self.data.name}.log")
+
     def start(self) -> None:
         """Start the hub and return when it answers."""
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        log = self.data.parent / f"{self.data.name}.log"
-        with log.open("ab") as output:
+        with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*LMC, "hub", "serve", "--data", str(self.data), "--port", str(self.port), *self.options],
                 stdout=output,
@@ -48,7 +53,7 @@ class HubProcess:
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the hub ended with {self.process.returncode}:\n{log.read_text()[-4000:]}")
+                raise RuntimeError(f"the hub ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
             try:
                 urllib.request.urlopen(f"{self.endpoint}/api/whoami-v2", timeout=5)
             except urllib.error.HTTPError as answer:
@@ -58,7 +63,7 @@ class HubProcess:
             except OSError:
                 time.sleep(0.02)
         self.kill()
-        raise RuntimeError(f"the hub did not answer in {START_LIMIT} s:\n{log.read_text()[-4000:]}")
+        raise RuntimeError(f"the hub did not answer in {START_LIMIT} s:\n{self.log.read_text()[-4000:]}")
 
     def add_user(self, name: str, *options: str) -> str:
         """A new user's write token."""
@@ -73,9 +78,7 @@ class HubProcess:
 
     def command(self, *arguments: str) -> str:
         """Standard output of `lmc hub ARGUMENTS --data DIR`."""
-        done = subprocess.run(
-            [*LMC, "hub", *arguments, "--data", str(self.data)], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = lmc_hub(*arguments, "--data", self.data)
         if done.returncode:
             raise RuntimeError(f"lmc hub {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
         return done.stdout
@@ -90,6 +93,15 @@ class HubProcess:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
+
+
+def lmc_hub(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """`lmc hub ARGUMENTS`, without the second that a new process takes to start."""
+    from lmcommons.cli.main import run
+
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
+        code = run(["hub", *map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from lmcommons.recipe import TokenizerRecipe
 
 TEXTS = list(pydoc_data.topics.topics.values())[:30]
 SHAPE = {
+    "vocab_size": 400,
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -23,14 +24,20 @@ SHAPE = {
 }
 
 
-def write_decoder(directory: Path, **fields: object) -> Path:
-    """Write a random decoder of a fixed seed; `fields` replace those of `SHAPE`."""
+def tiny_decoder(**fields: object) -> model.Decoder:
+    """A random decoder of a fixed seed; `fields` replace those of `SHAPE`."""
     torch.manual_seed(7)
-    model.save(model.Decoder(model.DecoderConfig(**SHAPE | fields)), directory)
+    return model.Decoder(model.DecoderConfig(**SHAPE | fields))
+
+
+def write_decoder(directory: Path, **fields: object) -> Path:
+    """Write `tiny_decoder`."""
+    model.save(tiny_decoder(**fields), directory)
     return directory
 
 
 def write_tiny_model(directory: Path, *, chat_template: bool = False, **fields: object) -> Path:
-    """Write a random decoder and a tokenizer of 400 tokens."""
-    report = tokenizer.train(TEXTS, TokenizerRecipe(vocab_size=400, chat_template=chat_template), directory)
-    return write_decoder(directory, vocab_size=report["vocab_size"], **fields)
+    """Write `tiny_decoder` and a tokenizer of its 400 tokens."""
+    recipe = TokenizerRecipe(vocab_size=SHAPE["vocab_size"], chat_template=chat_template)
+    tokenizer.train(TEXTS, recipe, directory)
+    return write_decoder(directory, **fields)

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes and content hashes. Used by both halves; imports neither."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -90,6 +91,39 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise write_failure(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def exclusive_lock(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock of the file `path`; the operating system lets go of it when the process ends, however it ends.
+
+    Args:
+        path: a file beside what it protects; made when absent.
+        busy: what to say when another process holds it; None waits for that process.
+
+    Raises:
+        CommandError: another process holds it, or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise write_failure(path.parent, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise CommandError(f"{path.parent}: {busy}") from error
+        yield
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed processes left half written in `directory`; only for who holds its lock."""
+    for leftover in directory.glob(".*.part"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

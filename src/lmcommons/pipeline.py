@@ -5,19 +5,15 @@ it, and the content of the sources. Its results lie in `OUT/NAME/STAGE/KEY/`, wi
 `stage.json`, written last, says that they are whole. A stage whose key is there is not run again.
 """
 
-import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcommons import environment, recipe
-from lmcommons.errors import CommandError
-from lmcommons.files import read_json, write_failure, write_json, write_text
+from lmcommons.files import exclusive_lock, read_json, remove_leftovers, write_json, write_text
 from lmcommons.progress import say
 from lmcommons.recipe import Provenance, Recipe
 
@@ -86,7 +82,9 @@ def run(path: Path, out: Path, until: str = "publishing") -> dict[str, Any]:
         "publishing": (_publishing_key, _publishing),
     }
     summary: dict[str, Any] = {}
-    with _only_run(state.out):
+    with exclusive_lock(state.out / ".lock", "another lmc run works here; wait for it, or choose another --out"):
+        for stage in stages:
+            remove_leftovers(state.out / stage)
         for stage, (key, work) in stages.items():
             if stage == "publishing" and wanted.publishing is None:
                 say("publishing: nothing to do, the recipe has no `publishing` section")
@@ -228,19 +226,3 @@ def _still_published(state: Run) -> bool:
 
 def _hash(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-@contextmanager
-def _only_run(out: Path) -> Iterator[None]:
-    """Hold the run's lock; the operating system lets go of it when the process ends, however it ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise write_failure(out, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CommandError(f"{out}: another lmc run works here; wait for it, or choose another --out") from error
-        yield

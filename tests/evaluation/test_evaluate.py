@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import parse_eval_result_entries
+from tiny_model import tiny_decoder
 
 from lmcommons import data, evaluation, tokenizer
 from lmcommons.data import dataset
@@ -18,7 +19,7 @@ from lmcommons.errors import CommandError, RequestError
 from lmcommons.evaluation.compression import xz_bytes, xz_bytes_given
 from lmcommons.evaluation.intervals import interval, resample
 from lmcommons.evaluation.likelihood import document_nats
-from lmcommons.model import Decoder, DecoderConfig, load, save
+from lmcommons.model import Decoder, load, save
 from lmcommons.recipe import DataRecipe, EvaluationRecipe, TokenizerRecipe
 
 RECIPE = EvaluationRecipe(bootstrap_samples=300)
@@ -40,18 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_model(directory: Path, of: Path, vocab_size: int = 700) -> Decoder:
     texts = (document.text for document in data.read(of, "train"))
     tokenizer.train(texts, TokenizerRecipe(vocab_size=700), directory)
-    torch.manual_seed(0)
-    decoder = Decoder(
-        DecoderConfig(
-            vocab_size=vocab_size,
-            bos_token_id=0,
-            eos_token_id=0,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            max_position_embeddings=128,
-        )
-    )
+    decoder = tiny_decoder(vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, initializer_range=0.02)
     save(decoder, directory)
     return decoder
 

@@ -5,29 +5,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_model import tiny_decoder
 
 from lmcommons.evaluation import likelihood
 from lmcommons.evaluation.likelihood import document_nats, windows
-from lmcommons.model import Decoder, DecoderConfig
+from lmcommons.model import Decoder
 
 CONTEXT = 12
 
 
 @pytest.fixture(scope="module")
 def decoder() -> Decoder:
-    torch.manual_seed(0)
-    config = DecoderConfig(
-        vocab_size=50,
-        bos_token_id=0,
-        eos_token_id=0,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
-    return Decoder(config).eval()
+    return tiny_decoder(vocab_size=50).eval()
 
 
 @given(st.integers(1, 400), st.integers(1, 40))

@@ -1,5 +1,6 @@
 """Generation on real models: equal to `transformers`, equal alone and in a batch, and ended where it was asked to."""
 
+import platform
 from collections import deque
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lmcommons import model as models
 from lmcommons import tokenizer as tokenizers
 from lmcommons.errors import CommandError, RequestError
-from lmcommons.generation import Batch, SamplingParameters, Sequence, generate, stream
+from lmcommons.generation import Batch, SamplingParameters, Sequence, generate, packing, stream
 from lmcommons.generation.packing import PackedDecoder
 
 SHAPES = {
@@ -70,6 +71,34 @@ def test_packed_weights_give_the_logits_of_the_model(directory: Path) -> None:
     with torch.inference_mode():
         ours = packed.logits(packed.hidden(tokens, packed.new_cache(3, 20)))
         assert torch.allclose(ours, decoder(tokens), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="matrices are packed on x86 only")
+@pytest.mark.parametrize("missing", ["operators", "processor"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_products_take_the_place_of_packed_ones_where_torch_has_none(
+    directory: Path, dtype: torch.dtype, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = models.load(directory, dtype=dtype)
+    tokens = torch.randint(0, 400, (3, 20), generator=torch.Generator().manual_seed(0))
+
+    def logits() -> torch.Tensor:
+        packing.can_pack.cache_clear()
+        packed = PackedDecoder(decoder)
+        with torch.inference_mode():
+            return packed.logits(packed.hidden(tokens, packed.new_cache(3, 20)))
+
+    expected = logits()
+    assert packing.can_pack(torch.float32)
+    if missing == "operators":
+        monkeypatch.setattr(torch.ops, "mkldnn", object())
+    else:
+        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    found = logits()
+    assert not packing.can_pack(dtype)
+    packing.can_pack.cache_clear()
+    # bfloat16 keeps 8 bits: another order of summation may round a product's last one the other way.
+    torch.testing.assert_close(found, expected, **({} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}))
 
 
 def test_a_batch_gives_what_each_prompt_gives_alone(opened) -> None:
@@ -133,7 +162,11 @@ def test_the_narrowest_sampling_is_greedy(opened, parameters: dict) -> None:
     assert generate(decoder, tokenizer, prompts, sampled) == generate(decoder, tokenizer, prompts, greedy)
 
 
-def test_log_probabilities_are_those_of_the_model(opened) -> None:
+@pytest.mark.parametrize("described_tokens", [2, 512])
+def test_log_probabilities_are_those_of_the_model(
+    opened, described_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmcommons.generation.batch.DESCRIBED_TOKENS", described_tokens)
     decoder, tokenizer = opened
     prompt = prompts_of(tokenizer)[0]
     parameters = SamplingParameters(max_tokens=10, temperature=0.7, top_k=5, seed=1, logprobs=3, echo_logprobs=True)

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -66,6 +67,23 @@ def test_a_fetch_brings_what_is_new(
     git("pull", "-q", where=tmp_path / "c")
     assert git("rev-parse", "HEAD", where=tmp_path / "c").strip() == commit.oid
     assert (tmp_path / "c" / "n.txt").read_text() == "new"
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed: apt-get install git-lfs")
+@pytest.mark.parametrize("private", [False, True])
+def test_git_lfs_brings_the_bytes_of_large_files(
+    hub: HubProcess, api: HfApi, token: str, new_repository: Callable[..., str], tmp_path: Path, private: bool
+) -> None:
+    repo_id = new_repository(private=private)
+    contents = {f"{n}/weights.bin": os.urandom(1_000_000 + n) for n in range(3)} | {"small.txt": b"text\n"}
+    operations = [CommitOperationAdd(path, content) for path, content in contents.items()]
+    api.create_commit(repo_id, operations, commit_message="Large")
+    git("lfs", "install", "--skip-repo", where=tmp_path)
+    signed_in = hub.endpoint.replace("http://", f"http://ann:{token}@") if private else hub.endpoint
+    git("clone", f"{signed_in}/{repo_id}", "c", where=tmp_path)
+    assert {path: (tmp_path / "c" / path).read_bytes() for path in contents} == contents
+    assert git("-C", "c", "status", "--porcelain", where=tmp_path) == ""
+    git("-C", "c", "lfs", "fsck", where=tmp_path)
 
 
 def test_a_shallow_clone_deepens(hub: HubProcess, repo_id: str, tmp_path: Path) -> None:
@@ -149,8 +167,8 @@ def test_a_client_that_goes_away_leaves_no_git_behind(
     hub: HubProcess, api: HfApi, new_repository: Callable[..., str]
 ) -> None:
     repo_id = new_repository()
-    files = [CommitOperationAdd(f"{n}.dat", os.urandom(9 << 20)) for n in range(4)]
-    commit = api.create_commit(repo_id, files, commit_message="Large").oid
+    for n in range(2):  # 16 MiB: more than all buffers on the way hold
+        commit = api.upload_file(path_or_fileobj=os.urandom(8 << 20), path_in_repo=f"{n}.dat", repo_id=repo_id).oid
     request = b"".join((packet("command=fetch"), b"0001", packet(f"want {commit}"), packet("done"), b"0000"))
     head = (
         f"POST /{repo_id}/git-upload-pack HTTP/1.1\r\nHost: hub\r\nGit-Protocol: version=2\r\n"
@@ -158,16 +176,19 @@ def test_a_client_that_goes_away_leaves_no_git_behind(
     )
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # so that the pack cannot wait in the kernel
+        client.settimeout(60)
         client.connect(("127.0.0.1", hub.port))
         client.sendall(head.encode() + request)
         received = b""
         while b"packfile" not in received:
-            received += client.recv(1 << 10)
-        assert gits_of(hub) > 0
-    deadline = time.monotonic() + 20
-    while gits_of(hub) and time.monotonic() < deadline:
+            block = client.recv(1 << 10)
+            assert block, received
+            received += block
+        assert upload_packs_of(hub) == 1
+    deadline = time.monotonic() + 60
+    while upload_packs_of(hub) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert gits_of(hub) == 0
+    assert upload_packs_of(hub) == 0
 
 
 def packet(line: str) -> bytes:
@@ -175,10 +196,11 @@ def packet(line: str) -> bytes:
     return f"{len(line) + 5:04x}{line}\n".encode()
 
 
-def gits_of(hub: HubProcess) -> int:
-    """How many processes the hub has started that still run."""
-    parents = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+def upload_packs_of(hub: HubProcess) -> int:
+    """How many `git upload-pack` the hub has started that still run."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may just have ended
-            parents.append(path.read_text().rpartition(")")[2].split()[1])
-    return parents.count(str(hub.process.pid))
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            found += parent == str(hub.process.pid) and b"upload-pack" in (process / "cmdline").read_bytes()
+    return found

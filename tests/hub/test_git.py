@@ -299,7 +299,7 @@ def test_history_follows_a_path(repository: GitRepository) -> None:
     assert [found.oid for found in repository.commits("main", start=1, limit=1)] == [second]
     assert [found.title for found in repository.commits("main", path="a")] == ["three", "one"]
     assert [found.title for found in repository.commits("main", path="d")] == ["two", "one"]
-    assert repository.commit_count("main") == 3
+    assert len(repository.commits("main", limit=10_000)) == 3
     assert repository.commits(second)[0].message == "more"
     last = repository.last_commits("main", ["d", "d/b", "c", "a"])
     assert {path: found.title for path, found in last.items()} == {"d": "two", "d/b": "two", "c": "three"}
@@ -345,7 +345,7 @@ def test_writers_at_once_lose_nothing(repository: GitRepository) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: commit(repository, AddFile(f"f{n}", b"%d" % n)), range(40)))
     assert {f"f{n}" for n in range(40)} < set(files(repository))
-    assert repository.commit_count("main") == 41
+    assert len(repository.commits("main", limit=10_000)) == 41
 
 
 def test_packs_are_merged_while_others_read(repository: GitRepository) -> None:
@@ -367,7 +367,7 @@ def test_packs_are_merged_while_others_read(repository: GitRepository) -> None:
         done.set()
         assert all(reader.result() > 0 for reader in readers)
     assert len(list((repository.path / "objects" / "pack").glob("*.pack"))) <= PACK_LIMIT
-    assert repository.commit_count("main") == 3 * PACK_LIMIT + 1
+    assert len(repository.commits("main", limit=10_000)) == 3 * PACK_LIMIT + 1
     assert repository.check() == []
 
 

@@ -39,7 +39,7 @@ def repository(tmp_path: Path) -> GitRepository:
 def start_writer(repository: GitRepository, name: str, commits: int, files: int) -> "subprocess.Popen[bytes]":
     """A process that commits `files` files at a time; returned when it is about to begin."""
     arguments = [sys.executable, "-c", WRITER, str(repository.path), name, str(commits), str(files)]
-    writer = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+    writer = subprocess.Popen(arguments, stdout=subprocess.PIPE, start_new_session=True)
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"ready\n"
     return writer
@@ -54,7 +54,7 @@ def test_a_killed_commit_is_whole_or_absent(repository: GitRepository) -> None:
     for attempt in range(12):
         writer = start_writer(repository, f"w{attempt}", 10_000, FILES)
         time.sleep(delays.uniform(0, 0.1))
-        writer.send_signal(signal.SIGKILL)
+        os.killpg(writer.pid, signal.SIGKILL)  # with the git that may be merging packs
         writer.wait()
         assert repository.check() == []
         for commit in repository.commits("main", limit=1_000):
@@ -63,7 +63,7 @@ def test_a_killed_commit_is_whole_or_absent(repository: GitRepository) -> None:
         # The next writer finds nothing locked, and clears what was left.
         repository.commit("main", [AddFile("after", b"%d" % attempt)], message="after", **ANN)
         assert leftovers(repository) == []
-    assert repository.commit_count("main") > 13
+    assert len(repository.commits("main", limit=10_000)) > 13
 
 
 def test_locks_that_git_left_behind_are_cleared(repository: GitRepository) -> None:
@@ -79,7 +79,7 @@ def test_locks_that_git_left_behind_are_cleared(repository: GitRepository) -> No
 def test_processes_that_write_at_once_lose_nothing(repository: GitRepository) -> None:
     writers = [start_writer(repository, f"w{n}", 15, 2) for n in range(4)]
     assert [writer.wait(60) for writer in writers] == [0] * 4
-    assert repository.commit_count("main") == 61
+    assert len(repository.commits("main", limit=10_000)) == 61
     files = [entry.path for entry in repository.entries("main", recursive=True) if entry.type == "file"]
     assert len(files) == 1 + 4 * 15 * 2
     assert repository.check() == []

@@ -11,12 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hub_process import LMC, HubProcess, free_port, start_hub
+from hub_process import LMC, HubProcess, free_port, lmc_hub, start_hub
 from huggingface_hub import HfApi
-
-
-def lmc_hub(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LMC, "hub", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
@@ -29,7 +25,8 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> N
 
 
 def test_a_user_is_made_without_a_server_and_the_token_is_alone_on_stdout(tmp_path: Path):
-    done = lmc_hub("user", "add", "ada", "--data", tmp_path / "hub")
+    command = [*LMC, "hub", "user", "add", "ada", "--data", str(tmp_path / "hub")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("hf_")
@@ -58,25 +55,46 @@ def test_directories_that_cannot_be_a_hub_are_refused(tmp_path: Path):
     assert [path.name for path in other.iterdir()] == ["thesis.tex"]
     refused(lmc_hub("fsck", "--data", tmp_path / "absent"), 2, "no such directory")
     refused(lmc_hub("user", "add", "ada", "--data", "/proc/hub"), 1, "/proc/hub")
+    refused(lmc_hub("serve", "--port", 0, "--data", "/proc/hub"), 1, "/proc/hub")
 
 
 def test_data_of_a_newer_version_is_left_alone(tmp_path: Path):
     data = tmp_path / "hub"
     assert lmc_hub("user", "add", "ada", "--data", data).returncode == 0
     (data / "hub.json").write_text(json.dumps({"format": 99}))
-    refused(lmc_hub("serve", "--data", data), 1, "newer lmcommons", "99", "upgrade")
+    refused(lmc_hub("serve", "--port", 0, "--data", data), 1, "newer lmcommons", "99", "upgrade")
     (data / "hub.json").write_text(json.dumps({"format": 1}))
     with sqlite3.connect(data / "hub.sqlite3") as database:
         database.execute("update alembic_version set version_num = '9999'")
-    refused(lmc_hub("serve", "--data", data), 1, "schema 9999", "newer lmcommons", "upgrade")
+    refused(lmc_hub("serve", "--port", 0, "--data", data), 1, "schema 9999", "newer lmcommons", "upgrade")
+
+
+def test_large_files_lie_where_the_operator_said_and_the_hub_remembers(tmp_path: Path):
+    data, objects = tmp_path / "hub", tmp_path / "large"
+    with start_hub(data, "--objects", f"file://{objects}") as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.add_user("ada"))
+        api.create_repo("ada/model")
+        api.upload_file(path_or_fileobj=b"x" * 5000, path_in_repo="model.safetensors", repo_id="ada/model")
+    assert [path.stat().st_size for path in objects.rglob("*") if path.is_file()] == [5000]
+    assert lmc_hub("fsck", "--data", data).returncode == 0
+    [stored] = [path for path in objects.rglob("*") if path.is_file()]
+    stored.write_bytes(b"y" * 5000)
+    assert lmc_hub("fsck", "--data", data).returncode == 1
+    refused(
+        lmc_hub("serve", "--port", 0, "--data", data, "--objects", tmp_path / "b"), 2, "keeps them in", str(objects)
+    )
 
 
 def test_options_that_cannot_work_are_named(tmp_path: Path):
     data = tmp_path / "hub"
-    refused(lmc_hub("serve", "--data", data, "--objects", "s3://bucket"), 2, "s3://bucket", "on disk")
-    refused(lmc_hub("serve", "--data", data, "--database", "mysql://x"), 2, "mysql", "postgresql://")
-    refused(lmc_hub("serve", "--data", data, "--public-url", "hub.example.org"), 2, "hub.example.org")
-    refused(lmc_hub("serve", "--data", data, "--database", "sqlite:////proc/x/db"), 1, "database sqlite:////proc/x/db")
+    refused(lmc_hub("serve", "--port", 0, "--data", data, "--objects", "s3://bucket"), 2, "s3://bucket", "file:///")
+    refused(lmc_hub("serve", "--port", 0, "--data", data, "--database", "mysql://x"), 2, "mysql", "postgresql://")
+    refused(lmc_hub("serve", "--port", 0, "--data", data, "--public-url", "hub.example.org"), 2, "hub.example.org")
+    refused(
+        lmc_hub("serve", "--port", 0, "--data", data, "--database", "sqlite:////proc/x/db"),
+        1,
+        "database sqlite:////proc/x/db",
+    )
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path):
@@ -91,7 +109,7 @@ def test_the_server_stops_cleanly(tmp_path: Path, ending: signal.Signals):
     hub.start()
     hub.process.send_signal(ending)
     assert hub.process.wait(10) == 0
-    assert "Traceback" not in (tmp_path / "hub.log").read_text()
+    assert "Traceback" not in hub.log.read_text()
     with pytest.raises(httpx.ConnectError):
         httpx.get(hub.endpoint)
 

@@ -97,6 +97,7 @@ def test_other_content_than_announced_is_refused_and_not_stored(api: HfApi, hub:
 def test_an_upload_that_breaks_off_leaves_nothing(api: HfApi, hub: HubProcess):
     content = os.urandom(3_000_000)
     upload = batch(api, "sender/m", content)["actions"]["upload"]["href"]
+    logged = len(hub.log.read_text())
 
     def broken() -> Iterator[bytes]:
         yield content[:2_000_000]
@@ -110,6 +111,15 @@ def test_an_upload_that_breaks_off_leaves_nothing(api: HfApi, hub: HubProcess):
         time.sleep(0.02)
     assert list(incoming.iterdir()) == []
     assert not stored(hub, sha256(content))
+    assert hub.log.read_text()[logged:] == ""
+
+
+def test_an_upload_to_a_repository_that_is_deleted_meanwhile_is_refused(api: HfApi):
+    api.create_repo("sender/doomed")
+    upload = batch(api, "sender/doomed", b"too late")["actions"]["upload"]["href"]
+    api.delete_repo("sender/doomed")
+    late = httpx.put(upload, content=b"too late")
+    assert (late.status_code, late.headers["x-error-code"]) == (404, "RepoNotFound")
 
 
 def test_a_commit_with_an_object_that_was_never_uploaded_names_file_and_hash(api: HfApi):

@@ -238,11 +238,19 @@ def test_settings_change_what_they_name(hub: HubProcess, api: HfApi):
     anonymous = HfApi(hub.endpoint, token=False)
     api.update_repo_settings("maker/settings", private=True)
     assert anonymous.repo_exists("maker/settings") is False
-    api.update_repo_settings("maker/settings", gated="manual")
-    assert api.model_info("maker/settings").gated == "manual"
+    api.update_repo_settings("maker/settings", gated=False)
     assert api.model_info("maker/settings").private is True
     api.update_repo_settings("maker/settings", visibility="public", gated=False)
     assert anonymous.model_info("maker/settings").gated is False
+
+
+@pytest.mark.parametrize("gated", ["auto", "manual"])
+def test_gated_access_that_would_not_be_enforced_is_refused(api: HfApi, gated: str):
+    api.create_repo("maker/gated", exist_ok=True)
+    with pytest.raises(BadRequestError, match="Gated access comes with a later version"):
+        api.update_repo_settings("maker/gated", gated=gated, private=True)
+    info = api.model_info("maker/gated")
+    assert (info.gated, info.private) == (False, False)
 
 
 def test_a_deleted_repository_is_gone_and_its_name_is_free(api: HfApi):
@@ -320,6 +328,7 @@ def test_a_client_keeps_its_own_request_id_when_it_is_a_plain_one(hub: HubProces
         (b'{"name": 1}', "'name' must be a string"),
         (b'{"name": "x", "type": "poem"}', "poem"),
         (b'{"name": "x", "visibility": "secret"}', "visibility"),
+        (b'{"name": "x", "organization": "\\ud800"}', "not valid Unicode"),
         (b"[" * 100_000, "not JSON"),
         (b'{"name": "' + b"x" * (5 << 20) + b'"}', "larger than"),
     ],

@@ -221,8 +221,9 @@ def test_home_shows_recent_repositories_and_what_they_are(site: Site) -> None:
 
 
 def test_the_home_of_an_empty_hub_says_what_to_type(tmp_path: Path) -> None:
-    with start_hub(tmp_path / "hub", "--public-url", "https://hub.example.org/") as hub:
-        page = Page(httpx.get(hub.endpoint).text)
+    app = create_app(Settings.make(tmp_path / "hub", public_url="https://hub.example.org/"))
+    with TestClient(app) as client:
+        page = Page(client.get("/", headers={"Accept": "text/html"}).text)
     assert not page.problems
     commands = " ".join(block.text for block in page.all("pre"))
     assert (
@@ -486,7 +487,6 @@ def test_a_commit_page_shows_what_changed(site: Site) -> None:
         ("/lab/tales/commits/main/nope", "nope"),
         ("/lab/tales/settings", "/lab/tales/settings"),
         ("/lab/tales/tree/main/..%2F..%2Fetc", "not"),
-        ("/lab/tales/blob/%FF%FE/x", "not"),
         ("/lab%2Ftales/tree/main", "Nothing at"),
         ("/datasets%2Flab/stories/blob/main", "Nothing at"),
         ("/a/b/c/d/e/f", "/a/b/c/d/e/f"),
@@ -502,7 +502,7 @@ def test_what_is_not_there_is_a_page_that_says_what_to_do(site: Site, path: str,
 @pytest.mark.parametrize(
     "rest",
     [
-        *("%00", "main/%00", "main/a%00b", "main/%2E%2E", "main/.git/config", "main/" + "a" * 3000),
+        *("%00", "%FF%FE/x", "main/%00", "main/a%00b", "main/%2E%2E", "main/.git/config", "main/" + "a" * 3000),
         *("HEAD", "main~1", "main:README.md", "@%7B0%7D", "-1", "a" * 3000, "refs/heads/main", "%E4%B8%AD"),
     ],
 )
@@ -542,7 +542,7 @@ def test_programs_get_the_same_errors_as_json(site: Site) -> None:
     [
         (RuntimeError("the disk's serial number"), 500, "It is not your fault"),
         (Forbidden("ada may not read this"), 403, "ada may not read this"),
-        (InsufficientStorage("The hub's disk is full"), 507, "It is not your fault"),
+        (InsufficientStorage(), 507, "It is not your fault"),
     ],
 )
 def test_a_failure_is_a_page_that_gives_its_number_and_no_details(

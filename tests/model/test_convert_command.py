@@ -1,3 +1,5 @@
+"""`lmc import` and `lmc export`."""
+
 import json
 
 import torch

@@ -1,3 +1,5 @@
+"""Logits, gradients, cache and packing against `transformers` and against the definition."""
+
 import json
 
 import pytest

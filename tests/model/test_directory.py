@@ -1,3 +1,5 @@
+"""What `transformers` writes is read to the bit, what we write it reads, and the rest is refused by name."""
+
 import json
 import shutil
 from pathlib import Path
@@ -6,10 +8,11 @@ import pytest
 import torch
 from llama_models import VOCABULARY, write_llama
 from safetensors.torch import load_file, save_file
+from tiny_model import tiny_decoder
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from lmcommons.errors import RequestError
-from lmcommons.model import Decoder, DecoderConfig, convert, load, save
+from lmcommons.model import convert, load, save
 
 WEIGHTS = "model.safetensors"
 
@@ -55,20 +58,14 @@ def test_reading_and_writing_leaves_every_bit(tmp_path, dtype, tied):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_transformers_loads_what_we_write_and_computes_the_same(tmp_path, tied):
-    config = DecoderConfig(
+    model = tiny_decoder(
         vocab_size=VOCABULARY,
         hidden_size=48,
-        intermediate_size=80,
-        num_hidden_layers=2,
         num_attention_heads=6,
-        num_key_value_heads=2,
         rope_theta=20_000.0,
         tie_word_embeddings=tied,
-        initializer_range=0.3,
-        bos_token_id=0,
         eos_token_id=[0, 5],
     )
-    model = Decoder(config)
     save(model, tmp_path)
     theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
@@ -77,7 +74,7 @@ def test_transformers_loads_what_we_write_and_computes_the_same(tmp_path, tied):
     tokens = torch.randint(VOCABULARY, (2, 20))
     with torch.no_grad():
         torch.testing.assert_close(theirs(tokens).logits, model(tokens), atol=1e-5, rtol=0)
-    assert load(tmp_path).config == config
+    assert load(tmp_path).config == model.config
 
 
 def test_a_checkpoint_in_bfloat16_is_read_in_float32(tmp_path):
@@ -146,6 +143,7 @@ def test_another_architecture_is_refused_by_its_name(tmp_path):
         ({"num_attention_heads": 5}, "not divisible by num_attention_heads 5"),
         ({"eos_token_id": VOCABULARY}, "special token 97"),
         ({"intermediate_size": None}, "intermediate_size"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000, and there are only"),
     ],
 )
 def test_what_we_do_not_compute_is_refused_by_name(llama_directory, fields, words):

@@ -27,12 +27,16 @@ class ServerProcess:
     def root(self) -> str:
         return self.url.removesuffix("/v1")
 
-    def metric(self, name: str) -> float:
-        """The value of one line of /metrics."""
-        text = urllib.request.urlopen(f"{self.root}/metrics", timeout=10).read().decode()
-        return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name)))
+    def metrics(self, *names: str) -> list[float]:
+        """The values of these lines of /metrics."""
+        lines = urllib.request.urlopen(f"{self.root}/metrics", timeout=60).read().decode().splitlines()
+        return [float(next(line.split()[-1] for line in lines if line.startswith(name))) for name in names]
 
-    def wait_for(self, name: str, value: float, limit: float = 20) -> None:
+    def metric(self, name: str) -> float:
+        """The value of one line."""
+        return self.metrics(name)[0]
+
+    def wait_for(self, name: str, value: float, limit: float = 60) -> None:
         """Wait until a metric has a value."""
         deadline = time.monotonic() + limit
         while self.metric(name) != value:

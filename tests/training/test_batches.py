@@ -1,3 +1,5 @@
+"""Every token is predicted once an epoch, in rows that depend on seed and number alone."""
+
 from collections import Counter
 from pathlib import Path
 
@@ -87,6 +89,14 @@ def test_splits_are_encoded_once_and_again_when_a_text_changes(tokenizer: Path, 
     assert (tokens / "train.bin").stat().st_mtime_ns == written
     write_split(tmp_path / "dataset", "train", ["other text", "and more"])
     assert len(encode(tmp_path / "dataset", tokenizer, tmp_path)["train"]) == 2
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train.bin"])
+def test_damaged_tokens_are_encoded_again(dataset: Path, tokenizer: Path, tmp_path: Path, name: str):
+    good = encode(dataset, tokenizer, tmp_path)["train"].tokens.copy()
+    [directory] = tmp_path.glob("tokens-*")
+    (directory / name).write_bytes((directory / name).read_bytes()[:100])
+    assert np.array_equal(encode(dataset, tokenizer, tmp_path)["train"].tokens, good)
 
 
 def test_an_empty_split_is_named(tokenizer: Path, tmp_path: Path):

@@ -1,6 +1,8 @@
+"""Device, precision and compiling follow from the recipe and the machine."""
+
 import pytest
 import torch
-from tiny_pretraining import tiny_recipe
+from tiny_pretraining import needs_compiler, tiny_recipe
 
 from lmcommons.errors import RequestError
 from lmcommons.model import DecoderConfig
@@ -12,6 +14,7 @@ def config(**fields: int) -> DecoderConfig:
     return DecoderConfig(**model.model_dump(), vocab_size=512, bos_token_id=0, eos_token_id=0)
 
 
+@needs_compiler
 def test_compiling_is_chosen_when_the_run_is_long_enough_to_repay_it():
     short, long = (
         execution.decide(tiny_recipe(steps=steps, compile="auto"), config(hidden_size=256))
@@ -26,6 +29,7 @@ def test_the_decision_is_the_same_each_time():
     assert len({execution.decide(recipe, config()) for _ in range(3)}) == 1
 
 
+@needs_compiler
 def test_what_the_recipe_says_outright_is_taken():
     chosen = execution.decide(tiny_recipe(compile="on", precision="float32"), config())
     assert chosen.compiled

@@ -1,3 +1,5 @@
+"""A step computes the loss of its whole batch, and a run that diverges stops."""
+
 import math
 
 import pytest

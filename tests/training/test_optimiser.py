@@ -1,29 +1,19 @@
+"""Which weights each algorithm updates, how, and that its state can be restored."""
+
 import copy
 import math
 
 import pytest
 import torch
+from tiny_model import tiny_decoder
 
-from lmcommons.model import Decoder, DecoderConfig
+from lmcommons.model import Decoder
 from lmcommons.recipe import OptimizerRecipe
 from lmcommons.training.optimiser import Muon, Optimiser, orthogonalise
 
 
 def decoder(tie_word_embeddings: bool = True) -> Decoder:
-    torch.manual_seed(0)
-    return Decoder(
-        DecoderConfig(
-            hidden_size=32,
-            intermediate_size=80,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=tie_word_embeddings,
-            vocab_size=64,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    )
+    return tiny_decoder(intermediate_size=80, tie_word_embeddings=tie_word_embeddings, initializer_range=0.02)
 
 
 def give_gradients(model: Decoder, seed: int = 0) -> None:

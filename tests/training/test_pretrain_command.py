@@ -13,7 +13,7 @@ from tiny_run import LMC, TINY, lmc, write_documents
 
 from lmcommons.files import sha256_file
 
-STEPS, INTERVAL = 300, 100
+STEPS, INTERVAL = 600, 100
 
 
 @pytest.fixture(scope="module")

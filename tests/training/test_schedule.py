@@ -1,3 +1,5 @@
+"""The learning rate over a run."""
+
 from itertools import pairwise
 
 import pytest

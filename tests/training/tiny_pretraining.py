@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lmcommons import recipe as recipes
 from lmcommons.data import Document
 from lmcommons.data.dataset import write
+from lmcommons.training.execution import missing_for_compile
 
 VOCAB_SIZE = 512
 
@@ -21,6 +24,11 @@ from lmcommons import recipe
 from lmcommons.training import pretrain
 pretrain(recipe.load(Path(sys.argv[1])), *map(Path, sys.argv[2:]))
 """
+
+
+needs_compiler = pytest.mark.skipif(
+    bool(missing := missing_for_compile("cpu")), reason=f"torch.compile needs {missing}, which is not here"
+)
 
 
 def write_split(dataset: Path, split: str, texts: list[str]) -> None:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmcommons.cli.options import Device, Dtype, Model
 from lmcommons.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Strategy(StrEnum):
 
 @app.command("generate")
 def generate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="directory, or namespace/name[@revision] on the hub")],
+    model: Model,
     prompt: Annotated[str, typer.Option(help="text to continue")],
     strategy: Annotated[
         Strategy | None, typer.Option(help="default: the one whose options are given, else greedy")
@@ -41,17 +42,14 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(help="tokens to generate at most")] = 128,
     seed: Annotated[int | None, typer.Option(help="sampling: the same seed gives the same text")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="text that ends the continuation; may be repeated")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPU where there is one")] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="precision of the weights; auto: float32 on a CPU, bfloat16 on a GPU"),
-    ] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object at the end")] = False,
 ) -> None:
     """Continue a prompt; the text is printed as it is made."""
-    sampling = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p}
+    sampling = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--seed": seed}
     searching = {"--num-beams": num_beams, "--length-penalty": length_penalty}
-    chosen = strategy or _implied(sampling | {"--seed": seed}, searching)
+    chosen = strategy or _implied(sampling, searching)
     for belongs, options in ((Strategy.sample, sampling), (Strategy.beam, searching)):
         given = next((option for option, value in options.items() if value is not None), None)
         if given and chosen is not belongs:

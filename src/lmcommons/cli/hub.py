@@ -33,7 +33,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
     database: Database = None,
-    objects: Annotated[str | None, typer.Option(help="where large files are kept; default: in the directory")] = None,
+    objects: Annotated[str | None, typer.Option(help="directory for large files; default: in DATA, remembered")] = None,
     public_url: Annotated[str | None, typer.Option(help="the address that users see, behind a proxy")] = None,
 ) -> None:
     """Serve the hub until SIGTERM or Ctrl-C."""
@@ -134,7 +134,7 @@ def fsck(data: Data, database: Database = None) -> None:
 
 @contextmanager
 def _open(data: Path, database: str | None) -> Iterator["Hub"]:
-    """The hub's rooms; what they refuse becomes a wrong request."""
+    """The hub's rooms; what they refuse becomes a wrong request, and what fails in them a failed command."""
     from lmcommons.hub.errors import HubError
     from lmcommons.hub.rooms import Hub
     from lmcommons.hub.settings import Settings
@@ -143,7 +143,7 @@ def _open(data: Path, database: str | None) -> Iterator["Hub"]:
     try:
         yield hub
     except HubError as error:
-        raise RequestError(error.message) from error
+        raise (RequestError if error.status < 500 else CommandError)(error.message) from error
     finally:
         hub.close()
 

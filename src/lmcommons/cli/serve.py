@@ -2,16 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from lmcommons.cli.options import Device, Dtype, Model
 
 app = typer.Typer()
 
 
 @app.command("serve")
 def serve(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="directory, or namespace/name[@revision] on the hub")],
+    model: Model,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8000,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all of this machine's")] = "127.0.0.1",
     name: Annotated[str | None, typer.Option(help="what clients call the model; default: MODEL's own name")] = None,
@@ -20,11 +22,8 @@ def serve(
     max_length: Annotated[
         int | None, typer.Option(min=2, help="tokens of prompt and reply; default: the model's")
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPU where there is one")] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="precision of the weights; auto: float32 on a CPU, bfloat16 on a GPU"),
-    ] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Serve a model at http://HOST:PORT/v1 until Ctrl-C.
 

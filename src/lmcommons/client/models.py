@@ -3,19 +3,14 @@
 import os
 import re
 from pathlib import Path
-from typing import cast
 
-from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
+from lmcommons.client.connection import HTTPError, hub
 from lmcommons.errors import CommandError, RequestError
-
-# What huggingface_hub's HTTP library raises, whichever library that is.
-HTTPError = cast(type[Exception], HfHubHTTPError.__bases__[0])
 
 REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja"]
-PUBLIC_HUB = "https://huggingface.co"  # what huggingface_hub asks when HF_ENDPOINT is not set
 ANSWER_LIMIT = 10.0  # seconds for the first answer of the hub
 
 
@@ -36,12 +31,11 @@ def model_directory(name: str) -> Path:
     if match is None or directory.exists():
         raise RequestError(f"{name}: no such directory; a MODEL is a directory or namespace/name[@revision] on a hub")
     repository, revision = match["repository"], match["revision"] or "main"
-    endpoint = os.environ.get("HF_ENDPOINT") or PUBLIC_HUB
-    where = endpoint if os.environ.get("HF_ENDPOINT") else f"{endpoint} (HF_ENDPOINT is not set)"
-    hub = HfApi(endpoint=endpoint, token=os.environ.get("HF_TOKEN") or False)
+    api = hub()
+    where = api.endpoint if os.environ.get("HF_ENDPOINT") else f"{api.endpoint} (HF_ENDPOINT is not set)"
     try:
-        commit = hub.model_info(repository, revision=revision, timeout=ANSWER_LIMIT).sha
-        return Path(hub.snapshot_download(repository, revision=commit, allow_patterns=MODEL_FILES))
+        commit = api.model_info(repository, revision=revision, timeout=ANSWER_LIMIT).sha
+        return Path(api.snapshot_download(repository, revision=commit, allow_patterns=MODEL_FILES))
     except HFValidationError as error:
         raise RequestError(f"{name}: no such directory, and not a repository's name: {error}") from error
     except RevisionNotFoundError as error:

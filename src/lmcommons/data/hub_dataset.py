@@ -1,12 +1,10 @@
 """The files of a dataset repository, on the hub that HF_ENDPOINT names, at one commit."""
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -15,7 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from lmcommons.client import HTTPError
+from lmcommons.client import HTTPError, hub
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.recipe import HubDataset
 
@@ -35,7 +33,7 @@ class HubFiles:
         """Fetch the files into the local cache, one after the other: name in the repository, path here."""
         for name in self.names:
             try:
-                path = _hub().hf_hub_download(self.repository, name, repo_type="dataset", revision=self.commit)
+                path = hub().hf_hub_download(self.repository, name, repo_type="dataset", revision=self.commit)
             except (HTTPError, EntryNotFoundError, OSError) as error:
                 raise CommandError(f"dataset {self.repository}@{self.commit[:12]}: {name}: {_brief(error)}") from error
             yield name, Path(path)
@@ -55,7 +53,7 @@ def describe(source: HubDataset) -> HubFiles:
     """
     name = f"dataset {source.repository}"
     try:
-        info = _hub().dataset_info(source.repository, revision=source.revision)
+        info = hub().dataset_info(source.repository, revision=source.revision)
     except HFValidationError as error:
         raise RequestError(f"{name}: not the name of a repository: {_brief(error)}") from error
     except RevisionNotFoundError as error:
@@ -65,7 +63,7 @@ def describe(source: HubDataset) -> HubFiles:
     except RepositoryNotFoundError as error:
         raise RequestError(f"{name}: no such repository, or HF_TOKEN may not read it") from error
     except (HTTPError, OSError) as error:
-        raise CommandError(f"{name}: {_hub().endpoint} does not answer: {_brief(error)}") from error
+        raise CommandError(f"{name}: {hub().endpoint} does not answer: {_brief(error)}") from error
     everything = sorted(file.rfilename for file in info.siblings or [])
     pattern = _glob(source.files)
     names = [file for file in everything if pattern.fullmatch(file)]
@@ -75,10 +73,6 @@ def describe(source: HubDataset) -> HubFiles:
         raise CommandError(f"{name}: the hub did not say which commit {source.revision!r} is")
     licence = info.card_data.get("license") if info.card_data else None
     return HubFiles(source.repository, info.sha, licence if isinstance(licence, str) else None, names)
-
-
-def _hub() -> HfApi:
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -19,6 +19,7 @@ from lmcommons.generation.text_stream import TextStream
 from lmcommons.model import Decoder
 
 PREFILL_TOKENS = 4096  # padded tokens that are read in one step, so that a step stays short for the running sequences
+DESCRIBED_TOKENS = 512  # of a prompt, whose logits are held at once
 GREEDY_BELOW = 1e-5  # a temperature that float32 scores would overflow by
 
 
@@ -140,10 +141,11 @@ class Batch:
         """Give the prompt its log-probabilities; hidden `[prompt - 1, hidden]` predicts all but the first."""
         text = TextStream()
         reports: list[tuple[float | None, tuple[tuple[int, float], ...]]] = [(None, ())]
-        if len(hidden):
-            following = [sequence] * len(hidden)
-            logits = self._model.logits(hidden)[:, : self._vocab_size]
-            reports += _logprobs(following, logits, sequence.prompt[1:])
+        following = sequence.prompt[1:]
+        for start in range(0, len(following), DESCRIBED_TOKENS):
+            part = slice(start, start + DESCRIBED_TOKENS)
+            logits = self._model.logits(hidden[part])[:, : self._vocab_size]
+            reports += _logprobs([sequence] * len(logits), logits, following[part])
         for token_id, (logprob, alternatives) in zip(sequence.prompt, reports, strict=True):
             sequence.prompt_tokens.append(Token(token_id, text.decoded, logprob, alternatives))
             text.push(self._token_bytes(token_id))

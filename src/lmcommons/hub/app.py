@@ -1,5 +1,6 @@
 """The application: an open hub behind its doors, in the order in which addresses are tried."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="LM Commons", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
+    app.state.git_processes = asyncio.Semaphore(git_http.PROCESS_LIMIT)
     app.add_middleware(errors.RequestId)
     errors.install(app, web.error_page)
     app.router.routes.extend(lfs.routes)

@@ -5,7 +5,13 @@ Rooms raise these where the cause is known; `hub/api/errors.py` turns them into 
 
 # ruff: noqa: N818 - each is named after its HTTP status, and all of them are HubErrors
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, past the limit of a file's size
 
 
 class HubError(Exception):
@@ -120,3 +126,28 @@ class InsufficientStorage(HubError):
     """The disk is full; nothing was stored."""
 
     status = 507
+
+    def __init__(self) -> None:
+        super().__init__("The hub's disk is full; nothing was stored")
+
+
+@contextmanager
+def storage_errors(*others: type[Exception]) -> Iterator[None]:
+    """A block that writes files; `others` are what a library raises where Python raises OSError.
+
+    Raises:
+        InsufficientStorage: the disk became full in the block.
+    """
+    caught: tuple[type[Exception], ...] = (OSError, *others)
+    try:
+        yield
+    except caught as error:
+        if _is_full(error):
+            raise InsufficientStorage from error
+        raise
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the error is that of a full disk; libgit2 tells it in words only."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in FULL or str(error).endswith(tuple(map(os.strerror, FULL)))

@@ -8,6 +8,7 @@ from lmcommons.hub.accounts.accounts import Accounts
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.commits import Commits
+from lmcommons.hub.repos.contents import Contents
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.settings import Settings
 
@@ -28,6 +29,7 @@ class Hub:
         self.objects = ObjectStore(settings.objects_dir)
         self.accounts = Accounts(self.database)
         self.repositories = Repositories(self.database, settings.repositories_dir)
+        self.contents = Contents(self.repositories, self.objects)
         self.commits = Commits(self.repositories, self.objects)
 
     def close(self) -> None:

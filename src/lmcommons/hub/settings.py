@@ -25,6 +25,7 @@ class Settings:
     port: int
     public_url: str
     database_url: str
+    objects_dir: Path  # large files by sha256
     part_size: int = 256 << 20  # bytes; a larger object is uploaded in parts of this size
 
     @classmethod
@@ -43,16 +44,12 @@ class Settings:
         Args:
             public_url: the address that users see, when a proxy stands before the hub; default `http://host:port`.
             database: SQLAlchemy URL; default a SQLite file in the data directory.
-            objects: where large files are kept; only the data directory's own disk for now.
+            objects: a directory or `file:///` URL for large files, recorded when the hub is made; default in `data`.
 
         Raises:
             RequestError: a value that cannot work, named in one line.
         """
         data = data.expanduser().absolute()
-        if objects is not None:
-            raise RequestError(
-                f"--objects {objects}: this version keeps objects on disk in {data / 'objects'}; leave the option out"
-            )
         if public_url is not None and (
             urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).netloc
         ):
@@ -64,17 +61,13 @@ class Settings:
             port=port,
             public_url=(public_url or f"http://{shown_host}:{port}").rstrip("/"),
             database_url=_database_url(database, data),
+            objects_dir=_objects_dir(objects, data),
         )
 
     @property
     def repositories_dir(self) -> Path:
         """Bare git repositories."""
         return self.data / "repositories"
-
-    @property
-    def objects_dir(self) -> Path:
-        """Large files by sha256."""
-        return self.data / "objects"
 
     @contextmanager
     def open_data(self) -> Iterator[None]:
@@ -98,7 +91,7 @@ class Settings:
             self._check_format()
             try:
                 self.repositories_dir.mkdir(exist_ok=True)
-                self.objects_dir.mkdir(exist_ok=True)
+                self.objects_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise write_failure(self.data, error) from error
             yield
@@ -106,7 +99,8 @@ class Settings:
     def _check_format(self) -> None:
         marker = self.data / MARKER
         if not marker.exists():
-            write_json(marker, {"format": DATA_FORMAT})
+            inside = self.objects_dir == self.data / "objects"  # then the data directory can be moved
+            write_json(marker, {"format": DATA_FORMAT} | ({} if inside else {"objects": str(self.objects_dir)}))
         found = read_json(marker)
         version = found.get("format") if isinstance(found, dict) else None
         if not isinstance(version, int):
@@ -115,6 +109,25 @@ class Settings:
             raise CommandError(
                 f"{self.data}: made by a newer lmcommons (format {version}, this one reads {DATA_FORMAT}); upgrade"
             )
+
+
+def _objects_dir(given: str | None, data: Path) -> Path:
+    """Where large files lie: as the data directory's marker says, else as given, else in the data directory."""
+    marker = data / MARKER
+    found = read_json(marker) if marker.is_file() else {}
+    recorded = Path(found["objects"]) if isinstance(found, dict) and isinstance(found.get("objects"), str) else None
+    if given is None:
+        return recorded or data / "objects"
+    scheme, separator, path = given.rpartition("://")
+    if separator and (scheme != "file" or not path.startswith("/")):
+        raise RequestError(f"--objects {given}: supported are a directory and file:///DIRECTORY; S3 comes later")
+    wanted = Path(path).expanduser().absolute()
+    if marker.is_file() and wanted != (recorded or data / "objects"):
+        raise RequestError(
+            f"--objects {given}: this hub keeps them in {recorded or data / 'objects'}; "
+            f"to move them, stop it, move that directory and write the new place into {marker}"
+        )
+    return wanted
 
 
 def _database_url(given: str | None, data: Path) -> str:

@@ -71,6 +71,19 @@ def save(model: Decoder, directory: Path) -> None:
     write_json(directory / CONFIG, llama.config_to_transformers(config, model.embedding.dtype))
 
 
+def save_with_tokenizer(model: Decoder, tokenizer: Path, directory: Path) -> None:
+    """`save`, with the tokenizer's files in `tokenizer`: a directory to publish or to serve, whole or not at all.
+
+    Raises:
+        CommandError: the disk is full or the place cannot be written.
+    """
+    with atomic_directory(directory) as temporary:
+        save(model, temporary)
+        for name in TOKENIZER_FILES:
+            if (tokenizer / name).is_file():
+                shutil.copyfile(tokenizer / name, temporary / name)
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file.
 
@@ -97,11 +110,7 @@ def convert(source: Path, out: Path, *, dtype: torch.dtype | None = None) -> Dec
     if out.exists():
         raise RequestError(f"{out} is there already; choose another directory or remove it")
     model = load(source, dtype=dtype)
-    with atomic_directory(out) as temporary:
-        save(model, temporary)
-        for name in TOKENIZER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, temporary / name)
+    save_with_tokenizer(model, source, out)
     return model
 
 

@@ -20,7 +20,7 @@ from lmcommons.publishing.curve import training_curve
 from lmcommons.recipe import PublishingRecipe, Recipe
 
 # The client warns that file objects go through LFS, which is what we want of it (see `Hub._push`).
-logging.getLogger("huggingface_hub.hf_api").setLevel(logging.ERROR)
+logging.getLogger("huggingface_hub._commit_api").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

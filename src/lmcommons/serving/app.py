@@ -118,22 +118,22 @@ def complete(tokenizer: Tokenizer, body: CompletionRequest) -> tuple[list[Sequen
         raise ApiError(400, f"Invalid 'n': at most {MAX_CHOICES} completions a request, prompts times n", param="n")
     if body.best_of not in (None, body.choices):
         raise ApiError(400, "Invalid 'best_of': only the value of n is supported by this server", param="best_of")
+    limit = LEGACY_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    describe = bool(body.echo) and body.logprobs is not None
     echoes: list[str] = []
     sequences: list[Sequence] = []
-    hidden = 0
     for prompt in body.prompt:
         if isinstance(prompt, str):
-            tokens, echo, hidden = [tokenizer.bos_token_id, *tokenizer.encode(prompt)], prompt, 1
+            tokens, echo = [tokenizer.bos_token_id, *tokenizer.encode(prompt)], prompt
         else:
-            tokens, echo = prompt, ""
-            known = [token for token in prompt if 0 <= token < tokenizer.vocab_size]
-            if body.echo and known == prompt:
-                echo = tokenizer.decode(prompt)
+            try:
+                tokens, echo = prompt, tokenizer.decode(prompt)
+            except RequestError as error:
+                raise ApiError(400, f"Invalid 'prompt': {error}", param="prompt") from error
         for choice in range(body.choices):
-            limit = LEGACY_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-            describe = bool(body.echo) and body.logprobs is not None
             sequences.append(Sequence(tokens, body.sampling(choice, limit, body.logprobs, describe)))
             echoes.append(echo)
+    hidden = 1 if isinstance(body.prompt[0], str) else 0
     return sequences, CompletionReply(tokenizer, body.logprobs, echoes if body.echo else None, hidden)
 
 

@@ -17,10 +17,13 @@ GRACE = 5.0  # seconds that running requests get to end after a signal
 
 
 class Binding:
-    """A bound port. Taken before the model is loaded, so that a taken port is known at once."""
+    """A port, taken before the model is loaded, so that a taken one is known at once.
+
+    It listens from the beginning: a port that is only bound may be bound a second time. Who connects early waits.
+    """
 
     def __init__(self, host: str, port: int) -> None:
-        """Bind.
+        """Bind and listen.
 
         Raises:
             CommandError: the port is taken or not allowed, or the host is none of this machine's addresses.
@@ -30,6 +33,10 @@ class Binding:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.socket.bind((host, port))
+            self.socket.listen()
+        except UnicodeError as error:
+            self.socket.close()
+            raise CommandError(f"cannot listen on {host}: not the name of a host") from error
         except OSError as error:
             self.socket.close()
             if error.errno == errno.EADDRINUSE:

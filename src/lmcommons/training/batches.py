@@ -6,11 +6,8 @@ shuffles the rows. A document that does not end inside its row goes on in anothe
 Because the batch of a step is computed from its number alone, a resumed run replays nothing.
 """
 
-import fcntl
 import hashlib
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -70,28 +67,18 @@ def encode(dataset: Path, tokenizer_directory: Path, parent: Path) -> dict[str, 
         CommandError: the disk is full or the place cannot be written.
     """
     directory = parent / f"tokens-{content_key(dataset, tokenizer_directory)[:16]}"
-    with _alone(parent):
-        if not directory.exists():
-            for leftover in parent.glob(".tokens-*.part"):
-                shutil.rmtree(leftover, ignore_errors=True)  # of a killed process
-            encoder = tokenizer.load(tokenizer_directory)
-            with files.atomic_directory(directory) as temporary:
-                for split in SPLITS:
-                    _encode_split(dataset, split, encoder, temporary)
-    return {split: _map(directory, split) for split in SPLITS}
-
-
-@contextmanager
-def _alone(parent: Path) -> Iterator[None]:
-    """Let one process at a time encode in `parent`; another waits and finds the tokens."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        lock = (parent / ".tokens.lock").open("w")
-    except OSError as error:
-        raise files.write_failure(parent, error) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    with files.exclusive_lock(parent / ".tokens.lock"):  # another process waits, and finds the tokens
+        if directory.exists():
+            try:
+                return {split: _map(directory, split) for split in SPLITS}
+            except (OSError, ValueError, EOFError) as error:
+                progress.say(f"{directory}: damaged ({error}); encoding again")
+        files.remove_leftovers(parent)
+        encoder = tokenizer.load(tokenizer_directory)
+        with files.atomic_directory(directory) as temporary:
+            for split in SPLITS:
+                _encode_split(dataset, split, encoder, temporary)
+        return {split: _map(directory, split) for split in SPLITS}
 
 
 def content_key(dataset: Path, tokenizer_directory: Path) -> str:
@@ -125,7 +112,10 @@ def _encode_split(dataset: Path, split: str, encoder: tokenizer.Tokenizer, direc
 def _map(directory: Path, split: str) -> EncodedDocuments:
     bounds: NDArray[np.int64] = np.load(directory / f"{split}.npy")
     path = directory / f"{split}.bin"
-    dtype = np.uint16 if path.stat().st_size == 2 * bounds[-1] else np.uint32
+    size, tokens = path.stat().st_size, int(bounds[-1])
+    if size not in (2 * tokens, 4 * tokens):
+        raise ValueError(f"{path.name} has {size} bytes for {tokens} tokens")
+    dtype = np.uint16 if size == 2 * tokens else np.uint32
     return EncodedDocuments(np.memmap(path, dtype=dtype, mode="r"), bounds)
 
 

@@ -60,7 +60,7 @@ def decide(recipe: Recipe, config: DecoderConfig) -> Execution:
     precision = wanted.precision
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(device) else "float32"
-    missing = _missing_for_compile(device)
+    missing = missing_for_compile(device)
     if wanted.compile == "on" and missing:
         raise RequestError(f"pretraining.compile: on, and {missing} is not here; install it, or use auto or off")
     execution = Execution(device, precision, False, torch.get_num_threads())
@@ -68,6 +68,17 @@ def decide(recipe: Recipe, config: DecoderConfig) -> Execution:
     saved = COMPILE_SAVES * recipe.tokens * flops_per_token(config, wanted.context_length) / speed
     compiled = wanted.compile == "on" or (wanted.compile == "auto" and not missing and saved > COMPILE_SECONDS)
     return Execution(device, precision, compiled, execution.threads)
+
+
+def missing_for_compile(device: str) -> str | None:
+    """What torch.compile needs and this machine lacks: a C++ compiler and Python's headers, and on a GPU Triton."""
+    if device == "cuda":
+        return None if importlib.util.find_spec("triton") else "Triton"
+    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        return "a C++ compiler"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return "Python.h (python3-dev)"
+    return None
 
 
 def flops_per_token(config: DecoderConfig, context_length: int) -> float:
@@ -137,14 +148,3 @@ def _has_bfloat16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _missing_for_compile(device: str) -> str | None:
-    """What torch.compile needs and this machine lacks: a C++ compiler and Python's headers, and on a GPU Triton."""
-    if device == "cuda":
-        return None if importlib.util.find_spec("triton") else "Triton"
-    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
-        return "a C++ compiler"
-    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        return "Python.h (python3-dev)"
-    return None

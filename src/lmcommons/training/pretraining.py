@@ -12,8 +12,8 @@ import torch
 
 from lmcommons import environment, files, progress
 from lmcommons import tokenizer as tokenizers
-from lmcommons.model import Decoder, DecoderConfig, save
-from lmcommons.model.directory import TOKENIZER_FILES
+from lmcommons.model import Decoder, DecoderConfig
+from lmcommons.model.directory import save_with_tokenizer
 from lmcommons.recipe import PretrainingRecipe, Recipe
 from lmcommons.training import batches, checkpoint, execution
 from lmcommons.training.batches import Batch, EncodedDocuments, PackedRows
@@ -138,11 +138,7 @@ def _write_model(run: Run, tokenizer: Path, directory: Path) -> None:
     except checkpoint.CorruptedCheckpointError as error:
         progress.say(f"{run.checkpoints / 'best'}: corrupted checkpoint ({error}); the last weights are the model")
         run.state.best_step = run.state.step
-    with files.atomic_directory(directory) as temporary:
-        save(run.model, temporary)
-        for name in TOKENIZER_FILES:
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, temporary / name)
+    save_with_tokenizer(run.model, tokenizer, directory)
 
 
 def _report(recipe: Recipe, run: Run, encoded: dict[str, EncodedDocuments]) -> dict[str, Any]:

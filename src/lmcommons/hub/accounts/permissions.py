@@ -30,6 +30,7 @@ class Actor:
 
     @property
     def is_anonymous(self) -> bool:
+        """Whether this is nobody."""
         return self.account_id is None
 
     @property

@@ -2,14 +2,16 @@
 
 import binascii
 import json
+import re
 from base64 import b64decode
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Request
 
 from lmcommons.hub.accounts.permissions import Action, Actor
+from lmcommons.hub.addresses import raw_path
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, NotFound, NotSupported, TooLarge, Unauthorized
 from lmcommons.hub.rooms import Hub
@@ -69,27 +71,6 @@ def find_repository(
     return hub, sender, hub.repositories.find(sender, repository_type(kind), f"{namespace}/{name}", action)
 
 
-def addressed_type(request: Request) -> RepositoryType:
-    """The type that an address outside `/api/` names: `/datasets/namespace/name…` is a dataset, others are models."""
-    return RepositoryType.DATASET if request.url.path.startswith("/datasets/") else RepositoryType.MODEL
-
-
-def segments_after(request: Request, count: int) -> list[str]:
-    """The parts of the path after the first `count`, decoded each: `refs%2Fpr%2F1` is one part.
-
-    Raises:
-        BadRequest: a part is not UTF-8. NotFound: there are none, because a slash that separates was quoted.
-    """
-    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
-    parts = raw.split(b"?")[0].decode("ascii").split("/")[count + 1 :]
-    if not parts:
-        raise NotFound("No such address: slashes between its parts must not be quoted")
-    try:
-        return [unquote(part, errors="strict") for part in parts]
-    except UnicodeDecodeError as error:
-        raise BadRequest("The address is not valid UTF-8") from error
-
-
 async def read_body(request: Request, limit: int) -> bytes:
     """The body, in memory.
 
@@ -133,11 +114,13 @@ def required(body: dict[str, Any], name: str, kind: type[T]) -> T:
     """A field that must be there.
 
     Raises:
-        BadRequest: it is absent, or of another type.
+        BadRequest: it is absent, of another type, or text with half a character, as JSON's escapes can write it.
     """
     value = body.get(name)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise BadRequest(f"The field {name!r} must be {_KINDS[kind]}, not {json.dumps(value)[:80]}")
+    if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
+        raise BadRequest(f"The field {name!r} is not valid Unicode: {value[:80]!a}")
     return value
 
 
@@ -159,8 +142,7 @@ def next_link(request: Request, **changes: str | int) -> dict[str, str]:
     """The Link header to the next page: this address with some parameters changed."""
     kept = [(key, value) for key, value in request.query_params.multi_items() if key not in changes]
     query = urlencode([*kept, *changes.items()])
-    path = request.scope.get("raw_path", request.url.path.encode()).split(b"?")[0].decode("ascii")
-    return {"Link": f'<{hub_of(request).settings.public_url}{path}?{query}>; rel="next"'}
+    return {"Link": f'<{hub_of(request).settings.public_url}{raw_path(request)}?{query}>; rel="next"'}
 
 
 Body = Annotated[dict[str, Any], Depends(json_body)]

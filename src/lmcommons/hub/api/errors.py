@@ -1,6 +1,5 @@
 """Whatever goes wrong becomes a status, headers and one line, as the client reads them (hub-protocol.md, chapter 1)."""
 
-import errno
 import logging
 import re
 import secrets
@@ -9,14 +8,20 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmcommons.hub.errors import BadRequest, HubError, InsufficientStorage, Moved, NotFound, RepositoryNotFound
+from lmcommons.hub.addresses import raw_path
+from lmcommons.hub.errors import (
+    BadRequest,
+    HubError,
+    Moved,
+    NotFound,
+    RepositoryNotFound,
+)
 
 ErrorPage = Callable[[Request, HubError], Response]
 
@@ -85,30 +90,21 @@ def install(app: FastAPI, page: ErrorPage) -> None:
             return answer(request, NotFound(f"Nothing at {request.url.path}"))
         return answer(request, BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
 
-    async def on_storage_error(request: Request, error: Exception) -> Response:
-        if not _is_disk_full(error):
-            return await on_crash(request, error)
-        return await on_hub_error(request, InsufficientStorage("The hub's disk is full; nothing was changed"))
+    async def on_disconnect(request: Request, error: Exception) -> Response:
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
 
     async def on_crash(request: Request, error: Exception) -> Response:
         log.error("request %s: %s %s", request.state.id, request.method, request.url.path, exc_info=error)
-        # Starlette answers this outside of all middleware, so the id is set here.
-        headers = {"X-Request-Id": request.state.id}
+        # Starlette answers this outside of all middleware, so the id is set here; the server closes the connection.
+        headers = {"X-Request-Id": request.state.id, "Connection": "close"}
         message = f"The hub failed on this request; its log names it {request.state.id}"
         return answer(request, HubError(message, headers=headers))
 
     app.add_exception_handler(HubError, on_hub_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(OSError, on_storage_error)
-    app.add_exception_handler(OperationalError, on_storage_error)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_crash)
-
-
-def _is_disk_full(error: Exception) -> bool:
-    if isinstance(error, OperationalError):
-        return "disk is full" in str(error.orig)
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _json(error: HubError) -> Response:
@@ -127,7 +123,7 @@ def _headers(error: HubError) -> dict[str, str]:
 
 def _moved_address(request: Request, error: Moved) -> str | None:
     """The request's address with the new name; None where the former one is not in it, but in the body."""
-    path = request.scope["raw_path"].split(b"?")[0].decode("ascii")
+    path = raw_path(request)
     start = path.lower().find(f"/{error.former.lower()}")
     if start < 0:
         return None

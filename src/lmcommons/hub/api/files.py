@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from lmcommons.hub.api.dependencies import addressed_type, find_repository, segments_after
+from lmcommons.hub.addresses import revision_and_path, type_of
+from lmcommons.hub.api.dependencies import find_repository
 from lmcommons.hub.database.tables import RepositoryType
 from lmcommons.hub.errors import EntryNotFound, RangeNotSatisfiable, RepositoryNotFound
 from lmcommons.hub.objects.store import ObjectStore
@@ -19,7 +20,12 @@ from lmcommons.hub.repos.git import Entry, GitRepository
 
 BLOCK = 1 << 20  # bytes read and sent at a time
 
-MEDIA_TYPES = {
+PLAIN_TEXT = "text/plain; charset=utf-8"
+TEXT_SUFFIXES = frozenset(
+    ("", ".bib", ".c", ".cfg", ".cpp", ".css", ".csv", ".html", ".ini", ".ipynb", ".jinja", ".js", ".json", ".jsonl",
+     ".log", ".md", ".py", ".rst", ".sh", ".tex", ".toml", ".ts", ".tsv", ".txt", ".xml", ".yaml", ".yml")
+)  # fmt: skip
+MEDIA_TYPES = dict.fromkeys(TEXT_SUFFIXES, PLAIN_TEXT) | {
     ".flac": "audio/flac",
     ".gif": "image/gif",
     ".jpeg": "image/jpeg",
@@ -34,34 +40,11 @@ MEDIA_TYPES = {
     ".webm": "video/webm",
     ".webp": "image/webp",
 }
-PLAIN_TEXT = "text/plain; charset=utf-8"
-TEXT_SUFFIXES = frozenset(
-    (
-        *("", ".bib", ".c", ".cfg", ".cpp", ".css", ".csv", ".html", ".ini", ".ipynb", ".jinja", ".js", ".json"),
-        *(
-            ".jsonl",
-            ".log",
-            ".md",
-            ".py",
-            ".rst",
-            ".sh",
-            ".tex",
-            ".toml",
-            ".ts",
-            ".tsv",
-            ".txt",
-            ".xml",
-            ".yaml",
-            ".yml",
-        ),
-    )
-)
 # Members' files come from the same address as the pages, so none of them may run there.
 SAFETY = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
-
 
 # The file by which a repository's downloads are counted: every use of it reads it once.
 COUNTED = {RepositoryType.MODEL: "config.json", RepositoryType.DATASET: "README.md"}
@@ -119,22 +102,18 @@ async def _answer(request: Request, *, pointers: bool) -> Response:
 
 
 def _open(request: Request, *, pointers: bool) -> tuple[Content, ObjectStore]:
-    kind, (namespace, name) = addressed_type(request), (request.path_params[part] for part in ("namespace", "name"))
-    revision, *names = segments_after(request, 4 if kind is RepositoryType.DATASET else 3)
-    hub, sender, repository = find_repository(request, kind.plural, namespace, name)
+    namespace, name = request.path_params["namespace"], request.path_params["name"]
+    revision, path = revision_and_path(request)
+    hub, _, repository = find_repository(request, type_of(request).plural, namespace, name)
     git = hub.repositories.git(repository)
     commit = git.resolve(revision)
-    entry = _file(git, commit, "/".join(names))
-    lfs = None if pointers else entry.lfs
-    if lfs is not None and not (
-        lfs.sha256 in hub.repositories.linked_objects(sender, [lfs.sha256], repository)
-        and hub.objects.size(lfs.sha256) == lfs.size
-    ):
-        raise EntryNotFound(f"{entry.path!r}: its content was never uploaded to {repository.full_name}", commit=commit)
-    if request.method == "GET" and not pointers and entry.path == COUNTED[kind]:
-        hub.repositories.count_download(repository)
-    if lfs is not None:
-        return Content(commit, entry, lfs.size, lfs.sha256, b""), hub.objects
+    entry = _file(git, commit, path)
+    if not pointers:
+        hub.contents.require(repository, entry)
+        if request.method == "GET" and entry.path == COUNTED[repository.type]:
+            hub.repositories.count_download(repository)
+        if entry.lfs is not None:
+            return Content(commit, entry, entry.lfs.size, entry.lfs.sha256, b""), hub.objects
     size = git.blob_size(entry.oid)
     data = git.read(entry.oid) if request.method == "GET" else b""
     return Content(commit, entry, size, None, data), hub.objects
@@ -157,7 +136,7 @@ def _headers(request: Request, content: Content) -> dict[str, str]:
         "X-Repo-Commit": content.commit,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Type": PLAIN_TEXT if suffix in TEXT_SUFFIXES else MEDIA_TYPES.get(suffix, "application/octet-stream"),
+        "Content-Type": MEDIA_TYPES.get(suffix, "application/octet-stream"),
         "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(name, safe='')}; filename=\"{plain}\"",
         **SAFETY,
     }

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from lmcommons.hub.api.dependencies import actor, addressed_type, find_repository, read_body
+from lmcommons.hub.addresses import type_of
+from lmcommons.hub.api.dependencies import actor, find_repository, read_body
 from lmcommons.hub.errors import BadRequest, NotSupported, RepositoryNotFound, TooLarge, Unauthorized
 from lmcommons.hub.repos.maintenance import git_environment
 
@@ -27,13 +28,11 @@ LOGGER = logging.getLogger(__name__)
 REQUEST_LIMIT = 16 << 20  # bytes; what a client wants and has, not content
 BLOCK = 64 << 10  # bytes read from git at a time
 IDLE_LIMIT = 300  # seconds that git waits for a client to take what it sends
-PROCESS_LIMIT = 32  # gits at once; further clients wait
+PROCESS_LIMIT = 32  # gits at once
 
 UPLOAD_PACK, RECEIVE_PACK = "git-upload-pack", "git-receive-pack"
 NO_PUSH = "This hub does not take git push yet: upload with `hf upload` or huggingface_hub's upload_folder.\n"
 FRESH = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
-
-_processes = asyncio.Semaphore(PROCESS_LIMIT)
 
 
 async def info_refs(request: Request) -> Response:
@@ -45,7 +44,7 @@ async def info_refs(request: Request) -> Response:
     if service != UPLOAD_PACK:
         raise NotSupported("Only git's smart protocol is offered: use git 1.6.6 or newer")
     protocol = _protocol(request)
-    async with _processes:
+    async with _turn(request):
         process = await _upload_pack(path, protocol, asyncio.subprocess.DEVNULL, "--advertise-refs")
         refs, _ = await process.communicate()
     if process.returncode:
@@ -60,7 +59,7 @@ async def upload_pack(request: Request) -> Response:
     if request.headers.get("content-type") != f"application/x-{UPLOAD_PACK}-request":
         raise BadRequest(f"Expected the content type application/x-{UPLOAD_PACK}-request")
     body = _inflated(await read_body(request, REQUEST_LIMIT), request.headers.get("content-encoding", "identity"))
-    output = _packed(path, _protocol(request), body)
+    output = _packed(_turn(request), path, _protocol(request), body)
     return StreamingResponse(output, headers=FRESH, media_type=f"application/x-{UPLOAD_PACK}-result")
 
 
@@ -81,12 +80,18 @@ def _git_directory(request: Request) -> Path:
     """
     namespace, name = request.path_params["namespace"], request.path_params["name"].removesuffix(".git")
     try:
-        hub, _, repository = find_repository(request, addressed_type(request).plural, namespace, name)
+        hub, _, repository = find_repository(request, type_of(request).plural, namespace, name)
     except RepositoryNotFound as error:
         if actor(request).is_anonymous:
             raise Unauthorized(f"{error.message}; if it is private, sign in with a token as the password") from error
         raise
     return hub.repositories.git(repository).path
+
+
+def _turn(request: Request) -> asyncio.Semaphore:
+    """Limits how many gits run at once; further clients wait."""
+    turn: asyncio.Semaphore = request.app.state.git_processes
+    return turn
 
 
 def _protocol(request: Request) -> str:
@@ -128,8 +133,8 @@ async def _upload_pack(path: Path, protocol: str, stdin: int | IO[bytes], *optio
     )
 
 
-async def _packed(path: Path, protocol: str, body: bytes) -> AsyncIterator[bytes]:
-    async with _processes:
+async def _packed(turn: asyncio.Semaphore, path: Path, protocol: str, body: bytes) -> AsyncIterator[bytes]:
+    async with turn:
         # From a file git takes the request at its own pace, so that neither side can wait for the other.
         with await run_in_threadpool(_as_file, body) as asked:
             process = await _upload_pack(path, protocol, asked, f"--timeout={IDLE_LIMIT}")

@@ -9,9 +9,8 @@ from lmcommons.hub.api.dependencies import timestamp
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos import cards
-from lmcommons.hub.repos.details import configuration, evaluation_results, read_text
+from lmcommons.hub.repos.details import CARD, configuration, evaluation_results, read_text
 from lmcommons.hub.repos.git import Entry, GitRepository
-from lmcommons.hub.repos.index import CARD
 from lmcommons.hub.rooms import Hub
 
 
@@ -26,25 +25,30 @@ class View:
 
     @cached_property
     def git(self) -> GitRepository:
+        """Its files and history."""
         return self.hub.repositories.git(self.repository)
 
     @cached_property
     def sha(self) -> str:
+        """The commit's id."""
         return self.commit or self.repository.head or ""
 
     @cached_property
     def card(self) -> dict[str, Any]:
+        """The metadata of README.md."""
         if self.sha == self.repository.head:
             return self.repository.card
         return cards.split(read_text(self.git, self.sha, CARD))[0]
 
     @property
     def library(self) -> Any:
+        """What loads it: as the card says, or by its configuration."""
         named = self.card.get("library_name")
         return named or ("transformers" if "transformers" in self.repository.tags else None)
 
     @property
     def base_models(self) -> dict[str, Any] | None:
+        """What it was made from, by the card."""
         named = self.card.get("base_model")
         models = [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)]
         if not models:
@@ -55,12 +59,20 @@ class View:
         }
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The part of the configuration that tells how to load it."""
+        found = configuration(self.git, self.sha)
+        return {name: found[name] for name in ("architectures", "model_type") if name in found}
+
+    @property
     def safetensors(self) -> dict[str, Any] | None:
+        """How many numbers of each dtype the weights hold."""
         counts = self.repository.parameters
         return {"parameters": counts, "total": sum(counts.values())} if counts is not None else None
 
     @property
     def siblings(self) -> list[dict[str, Any]]:
+        """The files."""
         files = [entry for entry in self.git.entries(self.sha, recursive=True) if entry.type == "file"]
         return [_sibling(entry) if self.blobs else {"rfilename": entry.path} for entry in files]
 
@@ -81,7 +93,7 @@ COMMON: dict[str, Property] = {
     "disabled": lambda view: False,
     "downloads": lambda view: view.repository.downloads,
     "downloadsAllTime": lambda view: view.repository.downloads,
-    "gated": lambda view: view.repository.gated or False,
+    "gated": lambda view: False,
     "lastModified": lambda view: timestamp(view.repository.updated_at),
     "likes": lambda view: view.repository.likes,
     "private": lambda view: view.repository.private,
@@ -98,7 +110,7 @@ PROPERTIES: dict[RepositoryType, dict[str, Property]] = {
     | {
         "baseModels": lambda view: view.base_models,
         "childrenModelCount": lambda view: 0,
-        "config": lambda view: configuration(view.git, view.sha),
+        "config": lambda view: view.config,
         "evalResults": lambda view: evaluation_results(view.git, view.sha),
         "gguf": lambda view: None,
         "inference": lambda view: None,

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi.concurrency import contextmanager_in_threadpool
-from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -23,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.dependencies import field, find_repository, hub_of, json_body, required
 from lmcommons.hub.database.tables import Repository
-from lmcommons.hub.errors import BadRequest, EntryNotFound, Forbidden, RepositoryNotFound, TooLarge
+from lmcommons.hub.errors import BadRequest, EntryNotFound, Forbidden, TooLarge
 from lmcommons.hub.objects.store import BLOCK, SHA256, Incoming
 from lmcommons.hub.rooms import Hub
 
@@ -50,10 +49,10 @@ def _batch(request: Request, body: dict[str, Any]) -> dict[str, Any]:
     namespace, name = request.path_params["namespace"], request.path_params["name"]
     hub, sender, repository = find_repository(request, kind, namespace, name, action)
     if operation == "download":
-        known = hub.repositories.linked_objects(sender, list(wanted), repository)
-        objects = [_download(hub, repository, sha256, size, sha256 in known) for sha256, size in wanted.items()]
+        stored = hub.contents.stored(repository, wanted)
+        objects = [_download(hub, repository, sha256, size, sha256 in stored) for sha256, size in wanted.items()]
     else:
-        needed = hub.commits.upload_needed(sender, repository, wanted)
+        needed = hub.contents.needed(sender, repository, wanted)
         in_parts = "multipart" in (field(body, "transfers", list) or [])
         objects = [
             _upload(hub, repository, sha256, size, in_parts=in_parts)
@@ -68,7 +67,7 @@ async def put_object(request: Request) -> Response:
     """Receive an object in one piece."""
     hub, repository_id, sha256, size = _signed(request, "put")
     await _receive(request, hub.objects.receive(sha256, size), size)
-    await run_in_threadpool(_link, hub, repository_id, sha256, size)
+    await run_in_threadpool(hub.repositories.link_objects, repository_id, {sha256: size})
     return Response(headers={"ETag": f'"{sha256}"'})
 
 
@@ -90,7 +89,7 @@ async def complete(request: Request) -> Response:
         count = math.ceil(size / hub.settings.part_size)
         if hub.objects.size(sha256) != size:  # a repeated request finds it made
             hub.objects.join_parts(f"{repository_id}-{sha256}", count, sha256, size)
-        _link(hub, repository_id, sha256, size)
+        hub.repositories.link_objects(repository_id, {sha256: size})
 
     await run_in_threadpool(join)
     return JSONResponse({"success": True})
@@ -127,9 +126,9 @@ def _objects(values: list[Any]) -> dict[str, int]:
     return wanted
 
 
-def _download(hub: Hub, repository: Repository, sha256: str, size: int, known: bool) -> dict[str, Any]:
+def _download(hub: Hub, repository: Repository, sha256: str, size: int, stored: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"oid": sha256, "size": size, "authenticated": True}
-    if not known or hub.objects.size(sha256) is None:
+    if not stored:
         return found | {"error": {"code": 404, "message": f"No such object in {repository.full_name}"}}
     return found | {"actions": {"download": _action(hub, repository, sha256, size, "get")}}
 
@@ -207,13 +206,6 @@ async def _receive(request: Request, receiving: AbstractContextManager[Incoming]
                     break
         await run_in_threadpool(incoming.write, bytes(block))
     return incoming
-
-
-def _link(hub: Hub, repository_id: int, sha256: str, size: int) -> None:
-    try:
-        hub.repositories.link_objects(repository_id, {sha256: size})
-    except IntegrityError as error:
-        raise RepositoryNotFound("The repository was deleted during the upload") from error
 
 
 def _routes() -> list[BaseRoute]:

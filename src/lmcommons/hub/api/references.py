@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from lmcommons.hub.accounts.permissions import Action
-from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required, segments_after
+from lmcommons.hub.addresses import segments_after
+from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required
 from lmcommons.hub.repos.git import Ref
 from lmcommons.hub.repos.repositories import MAIN
 

@@ -27,7 +27,7 @@ from lmcommons.hub.api.information import (
     information,
 )
 from lmcommons.hub.database.tables import RepositoryType
-from lmcommons.hub.errors import BadRequest, Conflict, RepositoryNotFound
+from lmcommons.hub.errors import BadRequest, Conflict, NotSupported, RepositoryNotFound
 from lmcommons.hub.repos import cards
 from lmcommons.hub.repos.repositories import Listing
 
@@ -85,17 +85,12 @@ def move(request: Request, body: Body) -> dict[str, Any]:
 
 @router.put("/{kind}/{namespace}/{name}/settings")
 def update_settings(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
-    """Visibility and gating."""
-    changes: dict[str, Any] = {}
-    if (private := _private(body)) is not None:
-        changes["private"] = private
-    if "gated" in body:
-        changes["gated"] = body["gated"] or None
-    if not changes:
-        raise BadRequest("Nothing to change: send visibility, private or gated")
+    """Visibility. The client sends `gated` too, which may only be false."""
+    if body.get("gated") not in (None, False):
+        raise NotSupported("Gated access comes with a later version of this hub; use a private repository")
     sender, type_ = actor(request), repository_type(kind)
-    repository = hub_of(request).repositories.update_settings(sender, type_, f"{namespace}/{name}", changes)
-    return {"private": repository.private, "gated": repository.gated or False}
+    repository = hub_of(request).repositories.set_private(sender, type_, f"{namespace}/{name}", _private(body))
+    return {"private": repository.private, "gated": False}
 
 
 @router.get("/{kind}-tags-by-type")

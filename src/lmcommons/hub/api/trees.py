@@ -9,13 +9,13 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from lmcommons.hub.addresses import segments_after
 from lmcommons.hub.api.dependencies import (
     JSON_LIMIT,
     Kind,
     find_repository,
     next_link,
     read_body,
-    segments_after,
     timestamp,
 )
 from lmcommons.hub.errors import BadRequest

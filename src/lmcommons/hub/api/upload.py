@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required
-from lmcommons.hub.errors import BadRequest, NotSupported, TooLarge
+from lmcommons.hub.errors import BadRequest, NotSupported, TooLarge, storage_errors
 from lmcommons.hub.objects.store import SHA256
 from lmcommons.hub.repos.git import AddFile, AddLfs, CopyFile, DeleteFile, DeleteFolder, Operation
 
@@ -71,7 +71,7 @@ async def commit(request: Request, kind: Kind, namespace: str, name: str, revisi
     """Apply the operations of an NDJSON body to a branch, all or nothing."""
     _refuse_pull_request(request)
     hub, sender, repository = await run_in_threadpool(find_repository, request, kind, namespace, name, Action.WRITE)
-    with tempfile.SpooledTemporaryFile(MEMORY, dir=str(hub.settings.objects_dir)) as body:
+    with storage_errors(), tempfile.SpooledTemporaryFile(MEMORY, dir=str(hub.settings.objects_dir)) as body:
         size = 0
         async for chunk in request.stream():
             size += len(chunk)

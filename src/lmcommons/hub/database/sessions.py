@@ -7,15 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from lmcommons.errors import CommandError
 from lmcommons.hub.database.migrations import NEWEST
+from lmcommons.hub.errors import InsufficientStorage
 from lmcommons.hub.settings import Settings
 
 POOL = 20  # connections kept open; as many again while there is need: one for each thread that answers requests
 BUSY_LIMIT = 30  # seconds that a writer waits for another one
+FULL = ("disk is full", "No space left on device")  # how SQLite and PostgreSQL tell it
 
 
 class Database:
@@ -45,9 +47,18 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed at the end of the block, rolled back on an error; one writer at a time."""
-        with self._writes.begin() as session:
-            yield session
+        """One transaction: committed at the end of the block, rolled back on an error; one writer at a time.
+
+        Raises:
+            InsufficientStorage: the disk is full.
+        """
+        try:
+            with self._writes.begin() as session:
+                yield session
+        except OperationalError as error:
+            if any(words in str(error.orig) for words in FULL):
+                raise InsufficientStorage from error
+            raise
 
     def close(self) -> None:
         """Close all connections."""

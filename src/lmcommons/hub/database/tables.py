@@ -156,7 +156,6 @@ class Repository(Table):
     name: Mapped[str] = mapped_column(String(96))
     name_key: Mapped[str] = mapped_column(String(96))
     private: Mapped[bool] = mapped_column(default=False)
-    gated: Mapped[str | None] = mapped_column(String(16))  # "auto" or "manual"
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     head: Mapped[str | None] = mapped_column(String(40))  # commit of main that the columns below describe

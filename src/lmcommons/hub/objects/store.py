@@ -1,6 +1,5 @@
 """The object store on disk: `ab/cd/abcd…`, written whole, verified and synced before it has its name."""
 
-import errno
 import hashlib
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lmcommons.files import sha256_file, sync_directory
-from lmcommons.hub.errors import BadRequest, EntryNotFound, InsufficientStorage
+from lmcommons.hub.errors import BadRequest, EntryNotFound, storage_errors
 
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 STALE = 7 * 24 * 3600  # seconds after which an unfinished upload is removed
@@ -33,15 +32,8 @@ class Incoming:
         return self._digest.hexdigest()
 
     def write(self, block: bytes) -> None:
-        """Append a block.
-
-        Raises:
-            InsufficientStorage: the disk is full.
-        """
-        try:
-            self._file.write(block)
-        except OSError as error:
-            raise _storage_failure(error) from error
+        """Append a block."""
+        self._file.write(block)
         self._digest.update(block)
         self.size += len(block)
 
@@ -80,7 +72,7 @@ class ObjectStore:
 
     @contextmanager
     def receive(self, sha256: str, size: int) -> Iterator[Incoming]:
-        """Receive an object in the block; at its end it is in the store if it is what it should be, else nothing is.
+        """Receive an object in the block; after it the object is stored if it is what was announced, else nothing is.
 
         Raises:
             BadRequest: other content or another size than announced.
@@ -144,32 +136,19 @@ class ObjectStore:
 
     @contextmanager
     def _write(self, path: Path) -> Iterator[Incoming]:
-        try:
+        with storage_errors():
             handle, name = tempfile.mkstemp(dir=self._incoming)
-        except OSError as error:
-            raise _storage_failure(error) from error
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield Incoming(file)
-                try:
+            temporary = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield Incoming(file)
                     file.flush()
                     os.fsync(handle)
-                except OSError as error:
-                    raise _storage_failure(error) from error
-            try:
                 if not path.parent.exists():
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    sync_directory(path.parent.parent)
+                    sync_directory(path.parents[1])
+                    sync_directory(path.parents[2])
                 temporary.replace(path)
                 sync_directory(path.parent)
-            except OSError as error:
-                raise _storage_failure(error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _storage_failure(error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InsufficientStorage("The hub's disk is full; nothing was stored")
-    return error
+            finally:
+                temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 `git.py` knows git alone: behind it `trees.py` and `history.py` read; `operations.py`, `pointers.py` and `pack.py`
 write; `maintenance.py` runs git itself. `repositories.py` knows which repositories exist and who sees them;
-`commits.py` turns a client's upload into a git commit; `index.py` reads from git what lists and searches need. Imports
-accounts, objects and database; imported by api and web.
+`commits.py` turns a client's upload into a git commit; `contents.py` opens files, wherever their content lies;
+`index.py` and `details.py` read from git what lists and pages need. Imports accounts, objects and database; imported by
+api and web.
 """

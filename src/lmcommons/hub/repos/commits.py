@@ -1,15 +1,15 @@
 """From a client's upload to a git commit: how each file must be sent, which objects it may refer to, and the commit."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import pathspec
 
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import BadRequest, EntryNotFound, RevisionNotFound
+from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.objects.store import ObjectStore
+from lmcommons.hub.repos.details import read_text
 from lmcommons.hub.repos.git import AddFile, AddLfs, DeleteFile, DeleteFolder, GitRepository, Operation
 from lmcommons.hub.repos.index import describe
 from lmcommons.hub.repos.operations import path_names
@@ -50,21 +50,22 @@ class Commits:
         Raises:
             BadRequest: a path is not allowed. RevisionNotFound: no such branch.
         """
-        files = list(files)
-        for path, _ in files:
+        by_size = dict(files)
+        for path in by_size:
             path_names(path)
         git = self._repositories.git(repository)
         commit = git.resolve(revision)
-        by_attributes = git.tracked_by_lfs(commit, [path for path, _ in files])
-        ignore = pathspec.GitIgnoreSpec.from_lines((gitignore or self._gitignore(git, commit)).splitlines())
+        by_attributes = git.tracked_by_lfs(commit, by_size)
+        ignore = pathspec.GitIgnoreSpec.from_lines((gitignore or read_text(git, commit, ".gitignore")).splitlines())
+        present = {entry.path: entry for entry in git.existing(commit, by_size) if entry.type == "file"}
         return [
             UploadMode(
                 path=path,
                 lfs=size > 0 and (size > REGULAR_LIMIT or path in by_attributes),
                 ignored=ignore.match_file(path),
-                oid=_present_oid(git, commit, path),
+                oid=present[path].content_id if path in present else None,
             )
-            for path, size in files
+            for path, size in by_size.items()
         ]
 
     def commit(
@@ -86,18 +87,10 @@ class Commits:
             RevisionNotFound: no such branch.
         """
         git = self._repositories.git(repository)
-        refs = git.refs()
-        before = next((ref.target for ref in refs.branches if ref.name == branch), None)
-        if before is None:
-            if branch in {ref.name for ref in refs.tags}:
-                raise BadRequest(f"{branch} is a tag; commits go to a branch")
-            raise RevisionNotFound(f"No branch {branch} in {repository.full_name}")
-        operations = self._proven(
-            actor, repository, [_whole_folder(git, branch, operation) for operation in operations]
-        )
+        before = git.branch(branch)
         commit = git.commit(
             branch,
-            operations,
+            self._proven(actor, repository, _whole_folders(git, before, operations)),
             message=message,
             author_name=actor.name or "",
             author_email=actor.email,
@@ -116,16 +109,6 @@ class Commits:
             repository = self._repositories.describe(repository, head, describe(git, self._objects, head))
         return repository
 
-    def upload_needed(self, actor: Actor, repository: Repository, objects: dict[str, int]) -> set[str]:
-        """Those of the objects (sha256: bytes) that must be sent; the others are linked to the repository.
-
-        An object needs no sending when this repository, or one that the actor may read, has it.
-        """
-        present = {sha256 for sha256, size in objects.items() if self._objects.size(sha256) == size}
-        known = self._repositories.linked_objects(actor, sorted(present))
-        self._repositories.link_objects(repository.id, {sha256: objects[sha256] for sha256 in known})
-        return set(objects) - known
-
     def _proven(self, actor: Actor, repository: Repository, operations: Sequence[Operation]) -> list[Operation]:
         """The operations, once every object in them is stored and known to the actor through a repository."""
         checked: list[Operation] = []
@@ -135,7 +118,7 @@ class Commits:
                 operation = AddLfs(operation.path, pointer.sha256, pointer.size)
             checked.append(operation)
         large = [operation for operation in checked if isinstance(operation, AddLfs)]
-        known = self._repositories.linked_objects(actor, sorted({operation.sha256 for operation in large}))
+        known = self._repositories.known_objects(actor, {operation.sha256 for operation in large})
         for operation in large:
             stored = self._objects.size(operation.sha256)
             if operation.sha256 not in known or stored is None:
@@ -150,30 +133,12 @@ class Commits:
         self._repositories.link_objects(repository.id, {operation.sha256: operation.size for operation in large})
         return checked
 
-    def _gitignore(self, git: GitRepository, commit: str) -> str:
-        try:
-            entry = git.entry(commit, ".gitignore")
-        except EntryNotFound:
-            return ""
-        if entry.type != "file" or entry.lfs or entry.size > REGULAR_LIMIT:
-            return ""
-        return git.read(entry.oid).decode(errors="replace")
 
-
-def _whole_folder(git: GitRepository, branch: str, operation: Operation) -> Operation:
-    """The client may name a folder where it deletes a file."""
-    if isinstance(operation, DeleteFile):
-        with suppress(EntryNotFound):
-            if git.entry(git.resolve(branch), operation.path).type == "directory":
-                return DeleteFolder(operation.path)
-    return operation
-
-
-def _present_oid(git: GitRepository, commit: str, path: str) -> str | None:
-    try:
-        entry = git.entry(commit, path)
-    except EntryNotFound:
-        return None
-    if entry.type != "file":
-        return None
-    return entry.lfs.sha256 if entry.lfs else entry.oid
+def _whole_folders(git: GitRepository, commit: str, operations: Sequence[Operation]) -> list[Operation]:
+    """The operations, where the client may name a folder to delete a file."""
+    deleted = [operation.path for operation in operations if isinstance(operation, DeleteFile)]
+    folders = {entry.path for entry in git.existing(commit, deleted) if entry.type == "directory"}
+    return [
+        DeleteFolder(operation.path) if isinstance(operation, DeleteFile) and operation.path in folders else operation
+        for operation in operations
+    ]

@@ -7,6 +7,8 @@ from lmcommons.hub.errors import EntryNotFound
 from lmcommons.hub.repos import cards
 from lmcommons.hub.repos.git import GitRepository
 
+CARD = "README.md"
+CONFIGURATION = "config.json"
 SMALL = 1 << 20  # bytes; larger files are not read
 RESULTS = ".eval_results"
 RESULT_FILES_LIMIT = 100
@@ -24,14 +26,12 @@ def read_text(git: GitRepository, commit: str, path: str) -> str:
 
 
 def configuration(git: GitRepository, commit: str) -> dict[str, Any]:
-    """The part of `config.json` that lists show: `architectures` and `model_type`."""
+    """`config.json`; empty when it cannot be read."""
     try:
-        found = json.loads(read_text(git, commit, "config.json") or "{}")
+        found = json.loads(read_text(git, commit, CONFIGURATION) or "{}")
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {name: found[name] for name in ("architectures", "model_type") if name in found}
+    return found if isinstance(found, dict) else {}
 
 
 def evaluation_results(git: GitRepository, commit: str) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ Every change holds the repository's lock, which the kernel frees when its holder
 own `.lock` files found under it are leftovers, and writers in several threads or processes take turns.
 """
 
-import errno
 import fcntl
 import re
 import time
@@ -22,10 +21,10 @@ from lmcommons.hub.errors import (
     Conflict,
     EntryNotFound,
     Forbidden,
-    InsufficientStorage,
     PreconditionFailed,
     RepositoryNotFound,
     RevisionNotFound,
+    storage_errors,
 )
 from lmcommons.hub.repos import history, maintenance, trees
 from lmcommons.hub.repos.history import Change, Commit
@@ -99,9 +98,10 @@ class GitRepository:
     @classmethod
     def create(cls, path: Path) -> "GitRepository":
         """Make an empty repository whose HEAD is `main`; `path` must not exist or be empty."""
-        repository = pygit2.init_repository(path, bare=True, initial_head=DEFAULT_BRANCH)
-        repository.config["uploadpack.allowFilter"] = True
-        repository.config["uploadpack.allowAnySHA1InWant"] = True
+        with storage_errors(pygit2.GitError):
+            repository = pygit2.init_repository(path, bare=True, initial_head=DEFAULT_BRANCH)
+            repository.config["uploadpack.allowFilter"] = True
+            repository.config["uploadpack.allowAnySHA1InWant"] = True
         return cls(path)
 
     # Reading
@@ -113,6 +113,18 @@ class GitRepository:
             RevisionNotFound: there is no such commit here.
         """
         return str(self._commit(self._open(), revision).id)
+
+    def branch(self, name: str) -> str:
+        """The commit that a branch is at.
+
+        Raises:
+            BadRequest: `name` is a tag or a commit.
+            RevisionNotFound: there is no such branch, or nothing on it yet.
+        """
+        head = self._head(self._open(), name)
+        if head is None:
+            raise RevisionNotFound(f"branch {name!r}: has no commits")
+        return str(head.id)
 
     def refs(self) -> Refs:
         """Branches, tags and pull requests."""
@@ -165,16 +177,15 @@ class GitRepository:
         """A blob's size in bytes, without reading it."""
         return int(self._open().odb.read_header(oid)[1])
 
+    def describe(self, revision: str) -> Commit:
+        """The commit at a revision."""
+        return history.describe(self._commit(self._open(), revision))
+
     def commits(self, revision: str, *, start: int = 0, limit: int = 50, path: str | None = None) -> list[Commit]:
         """`limit` commits from number `start`, newest first; with `path`, those that changed it."""
         repository = self._open()
         walk = history.walk(repository, self._commit(repository, revision), path)
         return [history.describe(commit) for commit in islice(walk, start, start + limit)]
-
-    def commit_count(self, revision: str) -> int:
-        """How many commits lead to `revision`, itself included."""
-        repository = self._open()
-        return sum(1 for _ in history.walk(repository, self._commit(repository, revision), None))
 
     def last_commits(self, commit: str, paths: Iterable[str]) -> dict[str, Commit]:
         """For each path that exists in `commit`, the commit that last changed it."""
@@ -238,8 +249,10 @@ class GitRepository:
         with self._writing(BRANCHES + branch) as repository:
             head = self._head(repository, branch)
             if parent is not None and (head is None or len(parent) < 7 or not str(head.id).startswith(parent)):
-                at = head.id if head is not None else "nothing"
-                raise PreconditionFailed(f"branch {branch!r} is at {at}, no longer at {parent}: reload and try again")
+                raise PreconditionFailed(
+                    "The branch was updated since you opened this page. Please refresh and try again. "
+                    f"({branch} is at {head.id if head is not None else 'nothing'}, not at {parent})"
+                )
             tree = head.tree if head is not None else None
 
             def find(revision: str, path: str) -> Leaf:
@@ -331,10 +344,8 @@ class GitRepository:
 
     def _commit(self, repository: pygit2.Repository, revision: str) -> pygit2.Commit:
         for ref in (BRANCHES + revision, TAGS + revision, revision):
-            if ref.startswith((BRANCHES, TAGS, PULL_REQUESTS)) and _is_ref(ref):
-                found = self._peel(repository, ref)
-                if found is not None:
-                    return found
+            if ref.startswith((BRANCHES, TAGS, PULL_REQUESTS)) and (found := self._peel(repository, ref)):
+                return found
         if re.fullmatch(r"[0-9a-f]{7,40}", revision):
             with suppress(ValueError):  # an ambiguous beginning of an id
                 named = repository.get(revision)
@@ -344,7 +355,7 @@ class GitRepository:
 
     def _peel(self, repository: pygit2.Repository, ref: str) -> pygit2.Commit | None:
         """The commit that a ref is at; None when there is no such ref, or it names something else than a commit."""
-        reference = repository.references.get(ref)
+        reference = repository.references.get(ref) if _is_ref(ref) else None
         if reference is None:
             return None
         try:
@@ -369,18 +380,13 @@ class GitRepository:
         if not _is_ref(ref):
             raise RevisionNotFound(f"{ref!r}: not the name of a branch or tag")
         repository = self._open()
-        try:
-            with (self.path / LOCK).open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                for leftover in (self.path / f"{ref}.lock", self.path / "packed-refs.lock"):
-                    with suppress(FileNotFoundError, NotADirectoryError):
-                        leftover.unlink()
-                yield repository
-                maintenance.merge_packs(self.path)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise InsufficientStorage("the hub's disk is full; nothing was changed") from error
-            raise
+        with storage_errors(pygit2.GitError), (self.path / LOCK).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for leftover in (self.path / f"{ref}.lock", self.path / "packed-refs.lock"):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    leftover.unlink()
+            yield repository
+            maintenance.merge_packs(self.path)
 
     def _advance(
         self,

@@ -55,6 +55,7 @@ def describe(commit: pygit2.Commit) -> Commit:
 
 def walk(repository: pygit2.Repository, head: pygit2.Commit, path: str | None) -> Iterator[pygit2.Commit]:
     """The commits that led to `head`, newest first; with `path`, those that changed the file or folder there."""
+    # Commits of one second come in no order by time alone.
     for commit in repository.walk(head.id, SortMode.TOPOLOGICAL | SortMode.TIME):
         if path is not None:
             here = _oid_at(commit, path)

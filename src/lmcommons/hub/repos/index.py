@@ -1,6 +1,5 @@
 """What lists, searches and filters show of a repository, read from the files of a commit."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ from typing import Any, BinaryIO
 from lmcommons.hub.errors import EntryNotFound
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos import cards, safetensors
+from lmcommons.hub.repos.details import CARD, configuration, read_text
 from lmcommons.hub.repos.git import Entry, GitRepository
 
-CARD = "README.md"
-SMALL = 1 << 20  # bytes; larger cards and configurations are not read
 WEIGHTS = re.compile(r"(?:adapter_)?model(?:-\d{5}-of-\d{5})?\.safetensors")
 TAG_LIMIT = 200  # characters
 TAGS_LIMIT = 500
@@ -42,11 +40,9 @@ class Description:
 def describe(git: GitRepository, objects: ObjectStore, commit: str) -> Description:
     """Read what the index holds about a commit."""
     files = [entry for entry in git.entries(commit, recursive=True) if entry.type == "file"]
-    by_path = {entry.path: entry for entry in files}
-    metadata, text = cards.split(_text(git, by_path.get(CARD)))
-    config = _json_object(_text(git, by_path.get("config.json")))
+    metadata, text = cards.split(read_text(git, commit, CARD))
     counts = _parameters(git, objects, files)
-    tags = list(_tags(metadata, config, has_weights=counts is not None))
+    tags = _tags(metadata, configuration(git, commit), has_weights=counts is not None)
     return Description(
         card=metadata,
         summary=_summary(text),
@@ -57,22 +53,8 @@ def describe(git: GitRepository, objects: ObjectStore, commit: str) -> Descripti
 
 
 def open_file(git: GitRepository, objects: ObjectStore, entry: Entry) -> BinaryIO:
-    """A file's content, wherever it lies."""
+    """A file's content, wherever it lies; whether the repository was given the object is not asked."""
     return objects.open(entry.lfs.sha256) if entry.lfs else BytesIO(git.read(entry.oid))
-
-
-def _text(git: GitRepository, entry: Entry | None) -> str:
-    if entry is None or entry.lfs or entry.size > SMALL:
-        return ""
-    return git.read(entry.oid).decode(errors="replace")
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _parameters(git: GitRepository, objects: ObjectStore, files: list[Entry]) -> Counter[str] | None:

@@ -41,8 +41,10 @@ class PackWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._clear()
+        try:
+            self._file.close()  # on a full disk this fails too
+        finally:
+            self._clear()
 
     def add(self, kind: ObjectKind, data: bytes) -> bytes:
         """Add one object and return its id, 20 bytes."""

@@ -1,13 +1,14 @@
 """Which repositories exist, what they are called and who may see them."""
 
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import check_name
@@ -23,11 +24,20 @@ from lmcommons.hub.database.tables import (
     RepositoryType,
     now,
 )
-from lmcommons.hub.errors import BadRequest, Conflict, Moved, NotFound, RepositoryNotFound, Unauthorized
+from lmcommons.hub.errors import (
+    BadRequest,
+    Conflict,
+    InsufficientStorage,
+    Moved,
+    NotFound,
+    RepositoryNotFound,
+    Unauthorized,
+)
 from lmcommons.hub.repos.git import GitRepository
 from lmcommons.hub.repos.index import Description
 
-GATED = (None, "auto", "manual")
+LOGGER = logging.getLogger(__name__)
+
 MAIN = "main"
 
 SORTS = {
@@ -182,9 +192,7 @@ class Repositories:
         """Delete a repository and its git directory; objects that others share stay."""
         repository = self.find(actor, type_, full_name, Action.MANAGE)
         with self._database.write() as session:
-            row = session.get(Repository, repository.id)
-            if row is None:
-                return
+            row = _present(session, repository.id)
             _record(session, "repository.deleted", actor, row)
             session.delete(row)
         shutil.rmtree(self._git_path(repository.id), ignore_errors=True)
@@ -202,7 +210,7 @@ class Repositories:
             with self._database.write() as session:
                 owner = _account(session, namespace)
                 require(actor, Action.CREATE, owner)
-                repository = session.get_one(Repository, found.id)
+                repository = _present(session, found.id)
                 previous = repository.full_name
                 _forget_former(session, type_, current)
                 repository.account, repository.name, repository.name_key = owner, name, name.lower()
@@ -215,37 +223,31 @@ class Repositories:
             raise Conflict(f"A {type_} repository called {current} already exists") from error
         return repository
 
-    def update_settings(
-        self, actor: Actor, type_: RepositoryType, full_name: str, changes: dict[str, Any]
-    ) -> Repository:
-        """Change `private` and `gated`; what `changes` does not name stays.
-
-        Raises:
-            BadRequest: `gated` is something else than "auto", "manual" or None.
-        """
+    def set_private(self, actor: Actor, type_: RepositoryType, full_name: str, private: bool | None) -> Repository:
+        """Hide a repository or show it to everybody; None leaves it as it is."""
         found = self.find(actor, type_, full_name, Action.MANAGE)
+        if private is None:
+            return found
         with self._database.write() as session:
-            repository = session.get_one(Repository, found.id)
-            if "private" in changes:
-                repository.private = bool(changes["private"])
-            if "gated" in changes:
-                if changes["gated"] not in GATED:
-                    raise BadRequest(f"gated is 'auto', 'manual' or false, not {changes['gated']!r}")
-                repository.gated = changes["gated"]
-            _record(session, "repository.settings", actor, repository, **changes)
+            repository = _present(session, found.id)
+            repository.private = private
+            _record(session, "repository.settings", actor, repository, private=private)
         return repository
 
     def count_download(self, repository: Repository) -> None:
-        """One more download."""
-        with self._database.write() as session:
-            session.execute(
-                update(Repository).where(Repository.id == repository.id).values(downloads=Repository.downloads + 1)
-            )
+        """One more download; when the database cannot take it, it is not counted, and the file is sent all the same."""
+        try:
+            with self._database.write() as session:
+                session.execute(
+                    update(Repository).where(Repository.id == repository.id).values(downloads=Repository.downloads + 1)
+                )
+        except (OperationalError, InsufficientStorage) as error:
+            LOGGER.warning("%s: a download was not counted: %s", repository.path, error)
 
     def describe(self, repository: Repository, commit: str, description: Description) -> Repository:
         """Put what `commit`, now the head of main, says about the repository into the index."""
         with self._database.write() as session:
-            row = session.get_one(Repository, repository.id)
+            row = _present(session, repository.id)
             row.head, row.updated_at = commit, now()
             row.card, row.summary = description.card, description.summary
             row.parameters, row.storage = description.parameters, description.storage
@@ -270,27 +272,33 @@ class Repositories:
             return list(session.scalars(chosen))
 
     def link_objects(self, repository_id: int, objects: dict[str, int]) -> None:
-        """Note that these objects (sha256: bytes) were uploaded to the repository."""
-        if objects:
-            with self._database.write() as session:
-                for sha256, size in objects.items():
-                    session.merge(RepositoryObject(repository_id=repository_id, sha256=sha256, size=size))
+        """Note that these objects (sha256: bytes) were uploaded to the repository.
 
-    def linked_objects(self, actor: Actor, sha256s: Sequence[str], repository: Repository | None = None) -> set[str]:
-        """Those of the objects that are in `repository`, or (None) in any repository that the actor may read.
-
-        Knowing a hash proves nothing: an object is known to an actor only through a repository.
+        Raises:
+            RepositoryNotFound: it was deleted meanwhile.
         """
+        if not objects:
+            return
+        with self._database.write() as session:
+            _present(session, repository_id)
+            for sha256, size in objects.items():
+                session.merge(RepositoryObject(repository_id=repository_id, sha256=sha256, size=size))
+
+    def linked_objects(self, repository: Repository, sha256s: Collection[str]) -> set[str]:
+        """Those of the objects that were uploaded to the repository."""
+        return self._objects_where(sha256s, RepositoryObject.repository_id == repository.id)
+
+    def known_objects(self, actor: Actor, sha256s: Collection[str]) -> set[str]:
+        """Those of the objects that are in any repository that the actor may read."""
+        return self._objects_where(sha256s, _visible(actor))
+
+    def _objects_where(self, sha256s: Collection[str], condition: ColumnElement[bool]) -> set[str]:
         found: set[str] = set()
+        ordered = sorted(sha256s)
         with self._database.read() as session:
-            for start in range(0, len(sha256s), 500):
-                chosen = select(RepositoryObject.sha256).where(
-                    RepositoryObject.sha256.in_(sha256s[start : start + 500])
-                )
-                if repository is not None:
-                    chosen = chosen.where(RepositoryObject.repository_id == repository.id)
-                else:
-                    chosen = chosen.join(Repository).where(_visible(actor))
+            for start in range(0, len(ordered), 500):
+                named = RepositoryObject.sha256.in_(ordered[start : start + 500])
+                chosen = select(RepositoryObject.sha256).join(Repository).where(named, condition)
                 found.update(session.scalars(chosen))
         return found
 
@@ -305,6 +313,14 @@ def _find(session: Session, type_: RepositoryType, full_name: str) -> Repository
         .join(Account, Account.id == Repository.account_id)
         .where(Repository.type == type_, Account.name_key == namespace.lower(), Repository.name_key == name.lower())
     )
+
+
+def _present(session: Session, repository_id: int) -> Repository:
+    """A repository that was found before, and may have been deleted since."""
+    repository = session.get(Repository, repository_id)
+    if repository is None:
+        raise RepositoryNotFound
+    return repository
 
 
 def _account(session: Session, name: str) -> Account:

@@ -21,6 +21,11 @@ class Entry:
     size: int
     lfs: LfsPointer | None
 
+    @property
+    def content_id(self) -> str:
+        """The sha256 of a large file, git's id of another: equal where the content is."""
+        return self.lfs.sha256 if self.lfs else self.oid
+
 
 def find(commit: pygit2.Commit, path: str) -> pygit2.Blob | pygit2.Tree:
     """The file or folder at `path`; the root folder when it is empty.

@@ -9,8 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from lmcommons.hub import addresses
 from lmcommons.hub.database.tables import Repository
-from lmcommons.hub.web import addresses, formatting, highlight
+from lmcommons.hub.web import formatting, highlight
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; "

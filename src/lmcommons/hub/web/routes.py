@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -15,16 +15,16 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import ANONYMOUS
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, EntryNotFound, HubError
 from lmcommons.hub.repos import cards
-from lmcommons.hub.repos.details import evaluation_results
+from lmcommons.hub.repos.details import CARD, evaluation_results
 from lmcommons.hub.repos.git import Entry, GitRepository
-from lmcommons.hub.repos.index import CARD, open_file
 from lmcommons.hub.repos.repositories import MAIN, Listing
 from lmcommons.hub.rooms import Hub
-from lmcommons.hub.web import addresses, markdown
+from lmcommons.hub.web import markdown
 from lmcommons.hub.web.previews import preview
 from lmcommons.hub.web.rendering import STYLE_ADDRESS, page, style
 from lmcommons.hub.web.results import Result, result
@@ -95,15 +95,11 @@ def account(request: Request) -> Response:
 def card(request: Request, kind: RepositoryType) -> Response:
     """A repository's first page: its card and what stands beside it."""
     hub, repository, git = _repository(request, kind)
-    entries: dict[str, Entry] = {}
-    stated: list[dict[str, Any]] = []
-    last_commit = None
-    if git.refs().branches:
-        last_commit = git.commits(MAIN, limit=1)[0]
-        entries = {entry.path: entry for entry in git.entries(last_commit.oid)}
-        stated = evaluation_results(git, last_commit.oid)
+    last_commit = git.describe(MAIN)
+    entries = {entry.path: entry for entry in git.entries(last_commit.oid)}
+    stated = evaluation_results(git, last_commit.oid)
     metadata = {name: _words(value) for name, value in repository.card.items()}
-    readme = _card(hub, git, repository, entries.get(CARD))
+    readme = _card(hub, repository, entries.get(CARD))
     return page(
         request,
         "card.html",
@@ -127,10 +123,7 @@ def tree(request: Request, kind: RepositoryType) -> Response:
     _, repository, git = _repository(request, kind)
     revision, path = addresses.revision_and_path(request)
     number = _page_number(request)
-    refs = git.refs()
-    if not refs.branches:
-        return page(request, "tree.html", section=kind, repository=repository, refs=refs, path="")
-    head = git.commits(revision, limit=1)[0]
+    head = git.describe(revision)
     start = (number - 1) * FOLDER_PAGE
     entries = git.entries(head.oid, path, start=start, limit=FOLDER_PAGE + 1)
     if number > 1 and not entries:
@@ -143,7 +136,7 @@ def tree(request: Request, kind: RepositoryType) -> Response:
         repository=repository,
         revision=revision,
         path=path,
-        refs=refs,
+        refs=git.refs(),
         commit=last_commits.get(path, head),
         entries=entries[:FOLDER_PAGE],
         last_commits=last_commits,
@@ -169,7 +162,7 @@ def blob(request: Request, kind: RepositoryType) -> Response:
         refs=git.refs(),
         entry=entry,
         last=git.last_commits(commit, [path]).get(path),
-        preview=preview(entry, partial(_open, hub, git, repository, entry), _place(repository, revision, path)),
+        preview=preview(entry, partial(hub.contents.open, repository, entry), _place(repository, revision, path)),
     )
 
 
@@ -178,9 +171,6 @@ def commits(request: Request, kind: RepositoryType) -> Response:
     _, repository, git = _repository(request, kind)
     revision, path = addresses.revision_and_path(request)
     number = _page_number(request)
-    refs = git.refs()
-    if not refs.branches:
-        return page(request, "commits.html", section=kind, repository=repository, refs=refs)
     found = git.commits(revision, start=(number - 1) * PAGE, limit=PAGE + 1, path=path or None)
     if not found:
         raise EntryNotFound(f"{path or 'this page'} has no history at {revision}")
@@ -191,7 +181,7 @@ def commits(request: Request, kind: RepositoryType) -> Response:
         repository=repository,
         revision=revision,
         path=path,
-        refs=refs,
+        refs=git.refs(),
         commits=found[:PAGE],
         **_neighbours(request, number, more=len(found) > PAGE),
     )
@@ -203,7 +193,7 @@ def commit(request: Request, kind: RepositoryType) -> Response:
     revision, path = addresses.revision_and_path(request)
     if path:
         raise EntryNotFound(f"A commit's page shows all of it: {addresses.at(repository, 'commit', revision)}")
-    found = git.commits(revision, limit=1)[0]
+    found = git.describe(revision)
     changes = git.changes(found.oid)
     return page(
         request,
@@ -237,13 +227,13 @@ def _shown(hub: Hub, kind: RepositoryType, query: Listing) -> Shown:
     return Shown(found, hub.repositories.count(ANONYMOUS, kind, query))
 
 
-def _card(hub: Hub, git: GitRepository, repository: Repository, entry: Entry | None) -> Card:
+def _card(hub: Hub, repository: Repository, entry: Entry | None) -> Card:
     if entry is None or entry.type == "directory":
         return Card()
     if entry.size > MAX_CARD:
         return Card(problem="long")
     try:
-        with _open(hub, git, repository, entry) as file:
+        with hub.contents.open(repository, entry) as file:
             text = file.read().decode()
     except UnicodeDecodeError:
         return Card(problem="binary")
@@ -254,13 +244,6 @@ def _card(hub: Hub, git: GitRepository, repository: Repository, entry: Entry | N
         return Card(problem="long")
     errors = [f"{CARD}: {error}" for error in cards.metadata_errors(text)]
     return Card(markdown.render(body, _place(repository, MAIN, CARD)), None, errors)
-
-
-def _open(hub: Hub, git: GitRepository, repository: Repository, entry: Entry) -> BinaryIO:
-    """A file's content. A large object is only read through a repository that it was uploaded to."""
-    if entry.lfs and not hub.repositories.linked_objects(ANONYMOUS, [entry.lfs.sha256], repository):
-        raise EntryNotFound(f"{entry.path}: its content was never uploaded to {repository.full_name}")
-    return open_file(git, hub.objects, entry)
 
 
 def _place(repository: Repository, revision: str, path: str) -> markdown.Place:

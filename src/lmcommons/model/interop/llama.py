@@ -84,6 +84,8 @@ def from_transformers(state: dict[str, Tensor], config: DecoderConfig) -> dict[s
         RequestError: a tensor is missing, has another shape or precision, or has no place in the model; one line
             that names it.
     """
+    if config.num_hidden_layers > len(state):  # before as many names are made
+        raise RequestError(f"num_hidden_layers is {config.num_hidden_layers}, and there are only {len(state)} tensors")
     expected = shapes(config)
     found = {name: tensor for name, tensor in state.items() if not name.endswith("rotary_emb.inv_freq")}
     if config.tie_word_embeddings and HEAD in found and EMBEDDING in found:

@@ -65,7 +65,6 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=96), nullable=False),
         sa.Column("name_key", sa.String(length=96), nullable=False),
         sa.Column("private", sa.Boolean(), nullable=False),
-        sa.Column("gated", sa.String(length=16), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
         sa.Column("head", sa.String(length=40), nullable=True),

@@ -1,0 +1,54 @@
+"""What the files of repositories hold, wherever it lies: in git, or as a large object in the store.
+
+Knowing a sha256 proves nothing: an object is read only through a repository that it was uploaded to, and an actor
+need not send it only when some repository that the actor may read has it.
+"""
+
+from typing import BinaryIO
+
+from lmcommons.hub.accounts.permissions import Actor
+from lmcommons.hub.database.tables import Repository
+from lmcommons.hub.errors import EntryNotFound
+from lmcommons.hub.objects.store import ObjectStore
+from lmcommons.hub.repos.git import Entry
+from lmcommons.hub.repos.index import open_file
+from lmcommons.hub.repos.repositories import Repositories
+
+
+class Contents:
+    """The contents of a hub's repositories."""
+
+    def __init__(self, repositories: Repositories, objects: ObjectStore) -> None:
+        self._repositories = repositories
+        self._objects = objects
+
+    def open(self, repository: Repository, entry: Entry) -> BinaryIO:
+        """A file's content.
+
+        Raises:
+            EntryNotFound: it is a large object that the repository does not have.
+        """
+        self.require(repository, entry)
+        return open_file(self._repositories.git(repository), self._objects, entry)
+
+    def require(self, repository: Repository, entry: Entry) -> None:
+        """Return when the file's content is here.
+
+        Raises:
+            EntryNotFound: it is a large object that the repository does not have.
+        """
+        if entry.lfs and not self.stored(repository, {entry.lfs.sha256: entry.lfs.size}):
+            raise EntryNotFound(f"{entry.path}: its content was never uploaded to {repository.full_name}")
+
+    def stored(self, repository: Repository, objects: dict[str, int]) -> set[str]:
+        """Those of the objects (sha256: bytes) that the repository has."""
+        return self._repositories.linked_objects(repository, self._present(objects))
+
+    def needed(self, actor: Actor, repository: Repository, objects: dict[str, int]) -> set[str]:
+        """Those of the objects (sha256: bytes) that must be sent; the others are linked to the repository."""
+        known = self._repositories.known_objects(actor, self._present(objects))
+        self._repositories.link_objects(repository.id, {sha256: objects[sha256] for sha256 in known})
+        return objects.keys() - known
+
+    def _present(self, objects: dict[str, int]) -> set[str]:
+        return {sha256 for sha256, size in objects.items() if self._objects.size(sha256) == size}

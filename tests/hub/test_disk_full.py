@@ -1,0 +1,126 @@
+"""A disk that becomes full while something is written: one clear answer, nothing half stored, and the hub goes on."""
+
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from hub_process import HubProcess, lmc_hub, start_hub
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+LARGE = 6 << 20  # bytes: too much for what is left of the disk
+LEFT = 4 << 20
+
+
+@contextmanager
+def published(data: Path) -> Iterator[tuple[HubProcess, HfApi]]:
+    """A hub with a repository of a small and a large file."""
+    with start_hub(data) as hub:
+        api = HfApi(hub.endpoint, token=hub.add_user("ada"))
+        api.create_repo("ada/m")
+        files = {"config.json": b"{}", "w.bin": b"w" * 1000}
+        operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+        api.create_commit("ada/m", operations, commit_message="Files")
+        yield hub, api
+
+
+def refused(api: HfApi, *files: tuple[str, bytes]) -> None:
+    """The upload is answered with 507 and changes nothing."""
+    head = api.model_info("ada/m").sha
+    operations = [CommitOperationAdd(path, content) for path, content in files]
+    with pytest.raises((HfHubHTTPError, RuntimeError)) as full:
+        api.create_commit("ada/m", operations, commit_message="Too much")
+    # The client wraps what it is told of a large object's upload.
+    error = full.value if isinstance(full.value, HfHubHTTPError) else full.value.__cause__
+    assert error.response.status_code == 507
+    assert "The hub's disk is full; nothing was stored" in str(error)
+    assert api.model_info("ada/m").sha == head
+
+
+def sound(hub: HubProcess, api: HfApi) -> None:
+    """Nothing half written is left, and what was refused is taken now."""
+    assert list((hub.data / "objects" / "incoming").iterdir()) == []
+    assert list((hub.data / "repositories").rglob("tmp_*")) == []
+    files = {"again.bin": os.urandom(LARGE), "again.txt": b"text"}
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    api.create_commit("ada/m", operations, commit_message="There is room again")
+    for path, content in files.items():
+        assert httpx.get(f"{hub.endpoint}/ada/m/resolve/main/{path}").content == content
+    assert hub.command("fsck") == ""
+    assert "Traceback" not in hub.log.read_text()
+
+
+def test_a_file_that_may_not_grow_further_is_refused_whole(tmp_path: Path) -> None:
+    with published(tmp_path / "hub") as (hub, api):
+        _, most = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (LEFT, most))
+        refused(api, ("large.bin", os.urandom(LARGE)))
+        refused(api, ("large.txt", os.urandom(LARGE)))
+        api.upload_file(path_or_fileobj=b"small", path_in_repo="small.txt", repo_id="ada/m")
+        resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        sound(hub, api)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MiB."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Path, left: int) -> None:
+    """Leave `left` bytes free."""
+    state = os.statvfs(disk)
+    ballast = disk / "ballast"
+    size = ballast.stat().st_size if ballast.exists() else 0
+    with ballast.open("ab") as file:
+        os.posix_fallocate(file.fileno(), size, state.f_bavail * state.f_frsize - left)
+
+
+def test_on_a_full_disk_files_are_read_and_nothing_is_written(small_disk: Path) -> None:
+    with published(small_disk) as (hub, api):
+        fill(small_disk, LEFT)
+        refused(api, ("large.bin", os.urandom(LARGE)))
+        refused(api, ("large.txt", os.urandom(LARGE)))
+        fill(small_disk, 0)
+        refused(api, ("small.bin", b"small"))
+        refused(api, ("small.txt", b"small"))
+        for attempt in (
+            lambda: api.create_repo("ada/n"),
+            lambda: api.create_branch("ada/m", branch="b"),
+            lambda: api.create_tag("ada/m", tag="v1", tag_message="words"),
+            lambda: api.super_squash_history("ada/m"),
+        ):
+            with pytest.raises(HfHubHTTPError) as full:
+                attempt()
+            assert full.value.response.status_code == 507
+        done = lmc_hub("user", "add", "eve", "--data", hub.data)
+        assert (done.returncode, done.stderr) == (1, "lmc: The hub's disk is full; nothing was stored\n")
+        for path, content in (("config.json", b"{}"), ("w.bin", b"w" * 1000)):
+            assert httpx.get(f"{hub.endpoint}/ada/m/resolve/main/{path}").content == content
+        assert httpx.get(hub.endpoint).status_code == 200
+        (small_disk / "ballast").unlink()
+        api.create_repo("ada/n")
+        sound(hub, api)
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(small_disk: Path) -> None:
+    assert lmc_hub("user", "add", "ada", "--data", small_disk).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for command in (("serve", "--port", "0"), ("user", "add", "bob"), ("fsck",)):
+        done = lmc_hub(*command, "--data", small_disk)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert str(small_disk) in done.stderr
