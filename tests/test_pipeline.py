@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -107,10 +106,9 @@ def test_a_stage_that_was_killed_half_way_is_done_again(home):
         ({"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_x"}, "does not answer"),
     ],
 )
-def test_publishing_without_a_hub_is_one_line(trained, environment, expected, tmp_path):
-    shutil.copytree(trained.out, tmp_path / "runs")
-    shutil.rmtree(tmp_path / "runs" / "tiny" / "publishing")
-    done = lmc("publish", trained.recipe, "--out", tmp_path / "runs", **environment)
+def test_publishing_without_a_hub_is_one_line_before_any_work(trained, environment, expected, tmp_path):
+    done = lmc("run", trained.recipe, "--out", tmp_path / "runs", **environment)
     assert done.returncode in (1, 2)
+    assert not (tmp_path / "runs").exists()
     assert expected in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -41,7 +41,7 @@ class Run:
     dataset_repository: str | None = None
     """namespace/name@commit, once the dataset is published"""
     hub: "Hub | None" = None
-    """where the results go, once publishing begins"""
+    """where the results go; None: nothing is published"""
 
     def directory(self, stage: str) -> Path:
         return self.out / stage / self.keys[stage][:KEY_DIGITS]
@@ -81,6 +81,10 @@ def run(path: Path, out: Path, until: str = "publishing") -> dict[str, Any]:
         "evaluation": (_evaluation_key, _evaluation),
         "publishing": (_publishing_key, _publishing),
     }
+    if until == "publishing" and wanted.publishing is not None:
+        from lmcommons.publishing import Hub
+
+        state.hub = Hub.connect(wanted)  # before the work: hours later would be late to hear of a wrong token
     summary: dict[str, Any] = {}
     with exclusive_lock(state.out / ".lock", "another lmc run works here; wait for it, or choose another --out"):
         for stage in stages:
@@ -187,10 +191,8 @@ def _evaluation(state: Run, directory: Path) -> dict[str, Any]:
 
 
 def _publishing_key(state: Run) -> dict[str, Any]:
-    from lmcommons.publishing import Hub
-
+    assert state.hub is not None
     assert state.recipe.publishing is not None
-    state.hub = Hub.connect(state.recipe)
     return {
         "evaluation": state.keys["evaluation"],
         "publishing": state.recipe.publishing.model_dump(mode="json"),

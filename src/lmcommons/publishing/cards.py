@@ -142,7 +142,8 @@ def model_card(
         "![Training and validation loss over tokens](training_curve.svg)",
         f"Data: [{dataset.repository}]({dataset.url}) at commit `{dataset.commit}` ({_data_licences(recipe)}). "
         "`recipe.yaml` holds every setting, the hash of every input and the environment; "
-        "`lmc run recipe.yaml` makes this model again. `metrics.jsonl` holds the curve.",
+        "`lmc run recipe.yaml` makes this model again where the same "
+        "sources can be read. `metrics.jsonl` holds the curve.",
         "## What it writes",
         f"All {len(samples)} samples that were made, seeds 0 to {len(samples) - 1}, temperature {SAMPLE_TEMPERATURE}, "
         f"top-p {SAMPLE_TOP_P}, {SAMPLE_TOKENS} tokens; none was chosen. "
