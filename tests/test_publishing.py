@@ -166,7 +166,7 @@ def test_the_curve_is_an_svg_that_shows_both_losses():
     train = [(step * 1000.0, 8.0 / (1 + step / 20)) for step in range(1000)]
     tree = ElementTree.fromstring(draw(train, train[::100], "a & b <curve>"))
     lines = {line.get("class"): line.get("points") for line in tree.iter("{http://www.w3.org/2000/svg}polyline")}
-    assert set(lines) == {"train", "validation"}
+    assert set(lines) == {"training", "validation"}
     for points in lines.values():
         numbers = [tuple(map(float, point.split(","))) for point in points.split()]
         assert all(0 <= x <= 720 and 0 <= y <= 360 for x, y in numbers)

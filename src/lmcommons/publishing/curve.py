@@ -14,12 +14,14 @@ STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .title { font-size: 14px; font-weight: 600 }
 .grid { stroke: #d0d7de; stroke-width: 1 }
-.train { stroke: #8c959f; fill: none; stroke-width: 1.25 }
+.training { stroke: #8c959f; fill: none; stroke-width: 1.25 }
 .validation { stroke: #0969da; fill: none; stroke-width: 2 }
-circle { fill: #0969da }
+circle { stroke: none }
+circle.training { fill: #8c959f }
+circle.validation { fill: #0969da }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .grid { stroke: #30363d } .train { stroke: #8b949e }
-  .validation { stroke: #58a6ff } circle { fill: #58a6ff }
+  text { fill: #e6edf3 } .grid { stroke: #30363d } .training { stroke: #8b949e }
+  .validation { stroke: #58a6ff } circle.validation { fill: #58a6ff }
 }
 """
 
@@ -63,13 +65,14 @@ def draw(train: Sequence[tuple[float, float]], validation: Sequence[tuple[float,
         parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_short(tick * step)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">training tokens</text>')
     parts.append(f'<text x="8" y="{TOP - 8}">nats per token</text>')
-    for name, line in (("train", train), ("validation", validation)):
-        path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in _thin(line)))
-        parts.append(f'<polyline class="{name}" points="{path}"/>')
-    if validation:
-        x, y = place(*validation[-1])
-        parts.append(f'<circle cx="{x}" cy="{y}" r="3"/>')
-        parts.append(f'<text x="{x - 6}" y="{y - 8}" text-anchor="end">validation {validation[-1][1]:.3f}</text>')
+    for name, line in (("training", train), ("validation", validation)):
+        drawn = _thin(line)
+        points = [place(*point) for point in drawn]
+        parts.append(f'<polyline class="{name}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
+        if drawn:
+            x, y = points[-1]
+            parts.append(f'<circle class="{name}" cx="{x}" cy="{y}" r="3"/>')
+            parts.append(f'<text x="{x - 6}" y="{y - 10}" text-anchor="end">{name} {drawn[-1][1]:.3f}</text>')
     parts.append("</svg>\n")
     return "\n".join(parts)
 
