@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LMC = Path(sys.executable).with_name("lmc")
 MEMBER = "founder"
 HUB_PORT, MODEL_PORT = 8000, 8001
+PROMPT = "Return True if"  # as the text that it was trained on begins many sentences
 START_LIMIT = 60  # seconds that a server may take to answer
 
 
@@ -72,14 +73,15 @@ class Quickstart:
         step("5  ready")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         bits = results["bits_per_byte"]
-        beside = ", ".join(f"{name} {row['bits_per_byte']['value']:.3f}" for name, row in results["baselines"].items())
+        others = sorted((row["bits_per_byte"]["value"], name) for name, row in results["baselines"].items())
+        beside = ", ".join(f"{name} {value:.3f}" for value, name in others)
         print(
             f"{self.checked} checks passed in {time.monotonic() - started:.0f} s, peak memory of a step {peak:.1f} GiB"
         )
         print(f"bits per byte on held-out text: {bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})")
         print(f"beside it, on the same text: {beside}\n")
         print(f"  hub      {hub}\n  model    {model['url']}\n  dataset  {dataset['url']}\n  API      {api}/v1\n")
-        body = json.dumps({"model": model["repository"], "prompt": "The function", "max_tokens": 40})
+        body = json.dumps({"model": model["repository"], "prompt": PROMPT, "max_tokens": 40})
         print(f"  curl {api}/v1/completions -H 'Content-Type: application/json' \\\n    -d '{body}'\n", flush=True)
 
     # ------------------------------------------------------------ steps
@@ -145,6 +147,17 @@ class Quickstart:
     def datasets(self, dataset: dict[str, str]) -> str:
         return self.python(DATASETS, dataset["repository"], dataset["commit"])
 
+    def stay_up(self) -> None:
+        """Return at Ctrl-C."""
+        print("Stays up until Ctrl-C.", flush=True)
+        try:
+            while all(server.poll() is None for server in self.servers):
+                time.sleep(1)
+        except KeyboardInterrupt:
+            print("\nstopped; the same command starts it again in seconds", flush=True)
+            return
+        raise QuickstartError(f"a server ended; see the logs in {self.home}")
+
     def stop(self) -> None:
         for server in self.servers:
             server.terminate()
@@ -190,13 +203,14 @@ def page(url: str) -> str:
 
 
 def complete(api: str, model: str) -> str:
-    body = json.dumps({"model": model, "prompt": "The function", "max_tokens": 30, "temperature": 0}).encode()
-    request = urllib.request.Request(f"{api}/v1/completions", body, {"Content-Type": "application/json"})
+    asked = {"model": model, "prompt": PROMPT, "max_tokens": 30, "temperature": 0.7, "top_p": 0.9, "seed": 0}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{api}/v1/completions", json.dumps(asked).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         text = json.load(answer)["choices"][0]["text"]
     if not text.strip():
         raise QuickstartError("the served model answered with nothing")
-    return repr("The function" + text)
+    return repr(PROMPT + text)
 
 
 def answers(url: str, token: str | None = None, *statuses: int) -> bool:
@@ -253,10 +267,7 @@ def main() -> int:
     try:
         quickstart.run()
         if not options.exit:
-            print("Stays up until Ctrl-C.", flush=True)
-            while all(server.poll() is None for server in quickstart.servers):
-                time.sleep(1)
-            raise QuickstartError(f"a server ended; see the logs in {options.home}")
+            quickstart.stay_up()
     except (QuickstartError, urllib.error.URLError) as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
