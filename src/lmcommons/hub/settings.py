@@ -1,6 +1,5 @@
 """How a hub is set up: one object, made at the edge and passed in."""
 
-import fcntl
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lmcommons.errors import CommandError, RequestError
-from lmcommons.files import read_json, write_failure, write_json
+from lmcommons.files import exclusive_lock, read_json, write_failure, write_json
 
 DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer one
 MARKER = "hub.json"
@@ -81,13 +80,11 @@ class Settings:
             present = list(self.data.iterdir())
             if present and not any((self.data / own).exists() for own in (MARKER, LOCK)):
                 raise RequestError(f"{self.data}: has files but no {MARKER}; choose an empty directory or a hub's")
-            lock = (self.data / LOCK).open("w")
         except FileExistsError as error:
             raise RequestError(f"{self.data}: is a file; --data needs a directory") from error
         except OSError as error:
             raise write_failure(self.data, error) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive_lock(self.data / LOCK):
             self._check_format()
             try:
                 self.repositories_dir.mkdir(exist_ok=True)
