@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LMC = Path(sys.executable).with_name("lmc")
 MEMBER = "founder"
 HUB_PORT, MODEL_PORT = 8000, 8001
-PROMPT = "Return True if"  # as the text that it was trained on begins many sentences
+PROMPT = "Return True if"  # the best of four that were tried; it begins many docstrings
 START_LIMIT = 60  # seconds that a server may take to answer
 
 

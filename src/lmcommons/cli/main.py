@@ -85,7 +85,9 @@ def run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed; run: pip install 'lmcommons[all]'", 1, error)
     except MemoryError as error:
-        return _fail("out of memory; lower pretraining.batch_size or raise pretraining.gradient_accumulation", 1, error)
+        return _fail(
+            "out of memory; close other programs, or ask for less at once (smaller batches, shorter texts)", 1, error
+        )
 
 
 def _fail(message: str, exit_code: int, error: BaseException) -> int:
