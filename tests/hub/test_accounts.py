@@ -17,6 +17,7 @@ from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor, allowed
 from lmcommons.hub.database.tables import Account, Repository, RepositoryType, Role, TokenRole
 from lmcommons.hub.errors import BadRequest, Forbidden, RepositoryNotFound, Unauthorized
 
+LOOK = {Action.SEE, Action.READ}
 OWNER, CREATOR, STRANGER, ORGANISATION = 1, 2, 3, 9
 
 
@@ -37,16 +38,16 @@ def member(
 @pytest.mark.parametrize(
     ("actor", "private", "expected"),
     [
-        (ANONYMOUS, False, {Action.READ}),
+        (ANONYMOUS, False, LOOK),
         (ANONYMOUS, True, set()),
-        (member(STRANGER), False, {Action.READ}),
+        (member(STRANGER), False, {*LOOK, Action.DISCUSS}),
         (member(STRANGER), True, set()),
-        (member(STRANGER, Role.READ), True, {Action.READ}),
-        (member(STRANGER, Role.CONTRIBUTOR), True, {Action.READ, Action.CREATE}),
+        (member(STRANGER, Role.READ), True, {*LOOK, Action.DISCUSS}),
+        (member(STRANGER, Role.CONTRIBUTOR), True, {*LOOK, Action.DISCUSS, Action.CREATE}),
         (member(CREATOR, Role.CONTRIBUTOR), True, set(Action)),
         (member(STRANGER, Role.WRITE), True, set(Action)),
         (member(STRANGER, Role.ADMIN), True, set(Action)),
-        (member(STRANGER, Role.ADMIN, token=TokenRole.READ), True, {Action.READ}),
+        (member(STRANGER, Role.ADMIN, token=TokenRole.READ), True, {*LOOK, Action.DISCUSS}),
         (member(STRANGER, admin=True), True, set(Action)),
     ],
 )
@@ -59,7 +60,7 @@ def test_owners_do_everything_and_their_read_tokens_only_read():
     private = repository(private=True)
     assert all(allowed(member(OWNER), action, private) for action in Action)
     reading = member(OWNER, token=TokenRole.READ)
-    assert [action for action in Action if allowed(reading, action, private)] == [Action.READ]
+    assert [action for action in Action if allowed(reading, action, private)] == [Action.SEE, Action.READ]
 
 
 def test_leaving_an_organisation_takes_the_creators_rights_away():

@@ -11,10 +11,15 @@ from lmcommons.hub.errors import Forbidden, HubError, RepositoryNotFound, Unauth
 class Action(StrEnum):
     """What an actor wants to do with a repository, or (CREATE) in an account's namespace."""
 
-    READ = "read"
-    WRITE = "write"  # commits, branches, tags
+    SEE = "see"  # that it is there: its information, names of files, discussions
+    READ = "read"  # the contents of its files
+    DISCUSS = "discuss"  # open discussions and pull requests, comment, like
+    WRITE = "write"  # commits, branches, tags, merges
     MANAGE = "manage"  # settings, visibility, move, delete
     CREATE = "create"  # a repository in the namespace
+
+
+LOOKING = (Action.SEE, Action.READ)
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,20 @@ def allowed(actor: Actor, action: Action, target: Repository | Account) -> bool:
     """
     if isinstance(target, Repository):
         owner_id, creator_id = target.account_id, target.creator_id
-        if action is Action.READ and not target.private:
+        if action in LOOKING and not target.private:
             return True
+        if action is Action.DISCUSS and not target.private:
+            return not actor.is_anonymous and actor.token_role is TokenRole.WRITE
     else:
         owner_id, creator_id = target.id, None
-    if actor.is_anonymous or (action is not Action.READ and actor.token_role is not TokenRole.WRITE):
+    if actor.is_anonymous or (action not in LOOKING and actor.token_role is not TokenRole.WRITE):
         return False
     if actor.is_admin or actor.account_id == owner_id:
         return True
     role = actor.roles.get(owner_id)
     if role is Role.CONTRIBUTOR:
-        return action in (Action.READ, Action.CREATE) or creator_id == actor.account_id
-    return role is not None and (action is Action.READ or role in (Role.WRITE, Role.ADMIN))
+        return action in (*LOOKING, Action.DISCUSS, Action.CREATE) or creator_id == actor.account_id
+    return role is not None and (action in (*LOOKING, Action.DISCUSS) or role in (Role.WRITE, Role.ADMIN))
 
 
 def require(actor: Actor, action: Action, target: Repository | Account) -> None:
@@ -79,7 +86,7 @@ def require(actor: Actor, action: Action, target: Repository | Account) -> None:
 
 def _refusal(actor: Actor, action: Action, target: Repository | Account) -> HubError:
     name = target.full_name if isinstance(target, Repository) else target.name
-    if isinstance(target, Repository) and not allowed(actor, Action.READ, target):
+    if isinstance(target, Repository) and not allowed(actor, Action.SEE, target):
         return RepositoryNotFound()
     if actor.is_anonymous:
         return Unauthorized(f"You must be signed in to {action} in {name}; send a token with write access")

@@ -1,0 +1,32 @@
+"""What the `lmc hub` commands share: their common options, and the opened hub."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmcommons.errors import CommandError, RequestError
+
+if TYPE_CHECKING:
+    from lmcommons.hub.rooms import Hub
+
+Data = Annotated[Path, typer.Option("--data", help="the hub's directory; made when it does not exist")]
+Database = Annotated[str | None, typer.Option("--database", help="SQLAlchemy URL; default: SQLite in the directory")]
+
+
+@contextmanager
+def open_hub(data: Path, database: str | None) -> Iterator["Hub"]:
+    """The hub's rooms; what they refuse becomes a wrong request, and what fails in them a failed command."""
+    from lmcommons.hub.errors import HubError
+    from lmcommons.hub.rooms import Hub
+    from lmcommons.hub.settings import Settings
+
+    hub = Hub(Settings.make(data, database=database))
+    try:
+        yield hub
+    except HubError as error:
+        raise (RequestError if error.status < 500 else CommandError)(error.message) from error
+    finally:
+        hub.close()

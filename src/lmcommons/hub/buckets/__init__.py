@@ -1,0 +1,1 @@
+"""Buckets: mutable storage without history, for checkpoints and logs."""

@@ -1,0 +1,1 @@
+"""What people do together in repositories: discussions, pull requests, likes, collections, webhooks."""

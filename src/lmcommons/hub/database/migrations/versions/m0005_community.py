@@ -1,0 +1,8 @@
+"""Discussions, likes, follows, collections, webhooks."""
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    pass

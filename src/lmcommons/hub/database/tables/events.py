@@ -1,0 +1,22 @@
+"""The log of what happened."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from lmcommons.hub.database.tables.base import Table, now
+
+
+class Event(Table):
+    """What happened, appended and never changed. Names are copied, so that a line outlives what it speaks of."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
+    kind: Mapped[str] = mapped_column(String(48))
+    actor: Mapped[str | None] = mapped_column(String(96))
+    repository_id: Mapped[int | None] = mapped_column(index=True)
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
