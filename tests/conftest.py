@@ -4,12 +4,35 @@ import json
 import os
 
 import pytest
+import stack
 from hub_process import HubProcess, start_hub
 from tiny_run import TINY, Trained, lmc, write_documents
 
 # Before torch is imported, here and in every process that a test starts: models of this size are faster with one
 # thread, and tests that run beside others much faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        choices=["embedded", "cluster"],
+        default="embedded",
+        help="what hubs run on: SQLite, disk and one process, or PostgreSQL, S3 and two processes",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "embedded: looks into the SQLite file or the directory of objects itself")
+    if config.getoption("--stack") == "cluster":
+        os.environ[stack.CLUSTER] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if stack.is_cluster():
+        for item in items:
+            if item.get_closest_marker("embedded"):
+                item.add_marker(pytest.mark.skip(reason="speaks of SQLite and a directory, and this is the cluster"))
 
 
 @pytest.fixture(scope="session")

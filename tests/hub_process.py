@@ -16,6 +16,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stack
+
+if TYPE_CHECKING:
+    from lmcommons.hub.rooms import Hub
 
 os.environ.update(HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
 START_LIMIT = 60  # seconds; a busy machine is slow, a broken hub ends at once
@@ -36,6 +42,10 @@ class HubProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def _placed(self) -> tuple[str, ...]:
+        return ("--data", str(self.data), *stack.options(self.data, serving=True))
+
+    @property
     def log(self) -> Path:
         """What the hub printed."""
         return self.data.with_name(f"{self.data.name}.log")
@@ -45,7 +55,7 @@ class HubProcess:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*LMC, "hub", "serve", "--data", str(self.data), "--port", str(self.port), *self.options],
+                [*LMC, "hub", "serve", *self._placed, "--port", str(self.port), *self.options],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -76,12 +86,33 @@ class HubProcess:
         """Another token of a user."""
         return self.command("token", "add", user, "--role", role).strip()
 
-    def command(self, *arguments: str) -> str:
-        """Standard output of `lmc hub ARGUMENTS --data DIR`."""
-        done = lmc_hub(*arguments, "--data", self.data)
+    def command(self, *arguments: str, typed: str = "") -> str:
+        """Standard output of `lmc hub ARGUMENTS --data DIR`; `typed` is its standard input."""
+        done = lmc_hub(*arguments, "--data", self.data, typed=typed)
         if done.returncode:
             raise RuntimeError(f"lmc hub {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
         return done.stdout
+
+    @contextmanager
+    def rooms(self) -> "Iterator[Hub]":
+        """The hub's rooms, opened beside the running process."""
+        from open_rooms import open_rooms
+
+        opened = open_rooms(self.data)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def stored(self) -> str:
+        """Everything that the hub's database holds."""
+        from sqlalchemy import select
+
+        from lmcommons.hub.database.tables import Table
+
+        with self.rooms() as rooms, rooms.database.read() as session:
+            tables = Table.metadata.sorted_tables
+            return "\n".join(repr(tuple(row)) for table in tables for row in session.execute(select(table)))
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
@@ -95,13 +126,25 @@ class HubProcess:
         self.process.wait(30)
 
 
-def lmc_hub(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """`lmc hub ARGUMENTS`, without the second that a new process takes to start."""
+def lmc_hub(*arguments: object, typed: str = "") -> "subprocess.CompletedProcess[str]":
+    """`lmc hub ARGUMENTS`, without the second that a new process takes to start; `--data` is on the session's stack."""
     from lmcommons.cli.main import run
 
-    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
-        code = run(["hub", *map(str, arguments)])
+    words = [str(argument) for argument in arguments]
+    if "--data" in words and "--database" not in words:
+        words += stack.options(Path(words[words.index("--data") + 1]), serving=words[0] == "serve")
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors, _stdin(typed):
+        code = run(["hub", *words])
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+@contextmanager
+def _stdin(text: str) -> Iterator[None]:
+    former, sys.stdin = sys.stdin, StringIO(text)
+    try:
+        yield
+    finally:
+        sys.stdin = former
 
 
 def free_port() -> int:

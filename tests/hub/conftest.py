@@ -7,6 +7,13 @@ from typing import Any
 import pytest
 from hub_process import HubProcess
 from huggingface_hub import HfApi, constants
+from s3_server import S3Server, start_s3
+
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.objects.blobs import Blobs
+from lmcommons.hub.objects.store import ObjectStore
+from lmcommons.hub.objects.xet.store import XetStore
+from lmcommons.hub.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +38,24 @@ def new_repository(api: HfApi) -> Callable[..., str]:
         return api.create_repo(f"ann/r{secrets.token_hex(6)}", repo_type=repo_type, **more).repo_id
 
     return make
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database in which tests of one room leave nothing that others would see."""
+    database = Database(Settings.make(tmp_path_factory.mktemp("database")))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store_in(database: Database) -> Callable[[Blobs], ObjectStore]:
+    """Makes an object store of blobs."""
+    return lambda blobs: ObjectStore(blobs, XetStore(database, blobs))
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with a bucket, for the whole test session."""
+    with start_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server

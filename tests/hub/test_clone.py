@@ -128,15 +128,6 @@ def test_a_private_repository_asks_for_a_token(
     assert "not found" in refusal
 
 
-def test_a_push_is_refused_in_words(hub: HubProcess, token: str, repo_id: str, tmp_path: Path) -> None:
-    address = hub.endpoint.removeprefix("http://")
-    git("clone", f"http://ann:{token}@{address}/{repo_id}", "c", where=tmp_path)
-    identity = ("-c", "user.name=ann", "-c", "user.email=a@x")
-    git(*identity, "commit", "--allow-empty", "-m", "x", where=tmp_path / "c")
-    assert "hf upload" in git("push", where=tmp_path / "c", succeeds=False)
-    assert httpx.post(f"{hub.endpoint}/{repo_id}/git-receive-pack", content=b"0000").status_code == 403
-
-
 def test_requests_that_git_would_not_send_are_refused(hub: HubProcess, repo_id: str) -> None:
     url = f"{hub.endpoint}/{repo_id}/git-upload-pack"
     kind = {"Content-Type": "application/x-git-upload-pack-request"}

@@ -25,9 +25,14 @@ def database(tmp_path: Path) -> Database:
 
 def test_migrations_make_the_tables_that_the_code_declares(tmp_path: Path, database: Database):
     with create_engine(f"sqlite:///{tmp_path / 'hub.sqlite3'}").connect() as connection:
-        context = MigrationContext.configure(connection)
+        context = MigrationContext.configure(connection, opts={"include_name": _is_declared})
         assert compare_metadata(context, Table.metadata) == []
         assert context.get_current_revision() == NEWEST
+
+
+def _is_declared(name: str | None, kind: str, parents: object) -> bool:
+    """Whether it can be declared: the full-text index of SQLite is a table and four more behind it."""
+    return not (kind == "table" and (name or "").startswith("repository_search"))
 
 
 def test_opening_again_changes_nothing_and_keeps_the_rows(tmp_path: Path, database: Database):

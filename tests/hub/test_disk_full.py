@@ -1,5 +1,6 @@
 """A disk that becomes full while something is written: one clear answer, nothing half stored, and the hub goes on."""
 
+import gc
 import os
 import resource
 import subprocess
@@ -77,6 +78,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        gc.collect()  # lets go of the files that libgit2 read in this process
         subprocess.run(["umount", folder], check=True)
 
 

@@ -22,7 +22,7 @@ from huggingface_hub.file_download import http_get
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmcommons.hub.api.files import parse_range
+from lmcommons.hub.api.content import parse_range
 from lmcommons.hub.errors import RangeNotSatisfiable
 from lmcommons.hub.repos.git import AddLfs, GitRepository
 
@@ -52,6 +52,7 @@ def get(hub: HubProcess, repo_id: str) -> Callable[..., httpx.Response]:
     return get
 
 
+@pytest.mark.embedded
 def test_a_large_file_is_described_by_its_sha256(api: HfApi, repo_id: str, get: Callable[..., httpx.Response]) -> None:
     for method, body in (("HEAD", b""), ("GET", LARGE)):
         answer = get("w.bin", method)
@@ -83,6 +84,7 @@ def test_raw_is_what_git_holds(hub: HubProcess, repo_id: str) -> None:
     ("wanted", "start", "stop"),
     [("bytes=0-0", 0, 1), ("bytes=5-", 5, None), ("bytes=-3", -3, None), ("bytes=2-99999999", 2, None)],
 )
+@pytest.mark.embedded
 def test_a_range_is_answered_with_that_part(
     get: Callable[..., httpx.Response], wanted: str, start: int, stop: int | None
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_range_is_answered_with_that_part(
 
 
 @pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=-0"])
+@pytest.mark.embedded
 def test_a_range_past_the_end_is_416(get: Callable[..., httpx.Response], wanted: str) -> None:
     for path, size in (("w.bin", len(LARGE)), (f"d/{NAME}", 10), ("empty.txt", 0)):
         answer = get(path, Range=wanted)
@@ -109,6 +112,7 @@ def test_a_range_that_is_not_understood_is_ignored(get: Callable[..., httpx.Resp
     assert (answer.status_code, answer.content) == (200, b"0123456789")
 
 
+@pytest.mark.embedded
 def test_a_range_of_other_content_is_ignored(get: Callable[..., httpx.Response]) -> None:
     tag = get("w.bin", "HEAD").headers["ETag"]
     assert get("w.bin", Range="bytes=0-1", If_Range=tag).status_code == 206
@@ -144,6 +148,7 @@ def test_any_text_may_stand_where_a_range_does(text: str) -> None:
         assert found is None or 0 <= found[0] < found[1] <= 100
 
 
+@pytest.mark.embedded
 def test_content_that_is_known_is_not_sent_again(get: Callable[..., httpx.Response]) -> None:
     tag = get("w.bin", "HEAD").headers["ETag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -299,6 +304,7 @@ def commit_is_in(repository: Path, commit: str) -> bool:
     return subprocess.run(["git", "-C", repository, "cat-file", "-e", commit], capture_output=True).returncode == 0
 
 
+@pytest.mark.embedded
 def test_a_large_download_takes_no_memory(hub: HubProcess, api: HfApi, new_repository: Callable[..., str]) -> None:
     repo_id = new_repository()
     size = 200 << 20

@@ -302,7 +302,7 @@ def test_history_follows_a_path(repository: GitRepository) -> None:
     assert len(repository.commits("main", limit=10_000)) == 3
     assert repository.commits(second)[0].message == "more"
     last = repository.last_commits("main", ["d", "d/b", "c", "a"])
-    assert {path: found.title for path, found in last.items()} == {"d": "two", "d/b": "two", "c": "three"}
+    assert last == {"d": second, "d/b": second, "c": third}
 
 
 def test_last_commits_agree_with_git_log_across_a_merge(repository: GitRepository, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_last_commits_agree_with_git_log_across_a_merge(repository: GitRepositor
     git(tmp_path / "w", *identity, "merge", "-q", "origin/side", "-m", "merge")
     git(tmp_path / "w", "push", "-q", "origin", "HEAD:main")
     for path, found in repository.last_commits("main", [f"f{i}" for i in range(4)]).items():
-        assert found.oid == git(repository, "log", "-1", "--format=%H", "main", "--", path).strip()
+        assert found == git(repository, "log", "-1", "--format=%H", "main", "--", path).strip()
 
 
 def test_changes_show_patches_within_bounds(repository: GitRepository) -> None:
@@ -455,4 +455,4 @@ def test_any_sequence_of_operations_equals_a_dictionary(
         assert files(repository) == present
     assert git(repository, "fsck", "--strict", "--no-dangling") == ""
     for path, last in repository.last_commits("main", present).items():
-        assert last.oid == git(repository, "log", "-1", "--format=%H", "main", "--", path).strip()
+        assert last == git(repository, "log", "-1", "--format=%H", "main", "--", path).strip()

@@ -87,7 +87,8 @@ def test_large_files_lie_where_the_operator_said_and_the_hub_remembers(tmp_path:
 
 def test_options_that_cannot_work_are_named(tmp_path: Path):
     data = tmp_path / "hub"
-    refused(lmc_hub("serve", "--port", 0, "--data", data, "--objects", "s3://bucket"), 2, "s3://bucket", "file:///")
+    refused(lmc_hub("serve", "--port", 0, "--data", data, "--objects", "ftp://bucket"), 2, "ftp://bucket", "s3://")
+    refused(lmc_hub("serve", "--port", 0, "--data", data, "--accel", "internal"), 2, "--accel internal", "/internal/")
     refused(lmc_hub("serve", "--port", 0, "--data", data, "--database", "mysql://x"), 2, "mysql", "postgresql://")
     refused(lmc_hub("serve", "--port", 0, "--data", data, "--public-url", "hub.example.org"), 2, "hub.example.org")
     refused(

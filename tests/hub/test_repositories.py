@@ -3,11 +3,12 @@
 import json
 import sqlite3
 import struct
+from pathlib import Path
 
 import httpx
 import pytest
 from hub_process import HubProcess
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
@@ -109,9 +110,76 @@ def test_only_members_create_in_a_namespace(hub: HubProcess, api: HfApi):
     assert anonymous.value.response.status_code == 401
 
 
-def test_spaces_are_refused_in_words(api: HfApi):
-    with pytest.raises(BadRequestError, match="Spaces are not offered"):
-        api.create_repo("maker/space", repo_type="space", space_sdk="static")
+def test_a_space_keeps_its_files_and_runs_nothing(api: HfApi):
+    url = api.create_repo("maker/space", repo_type="space", space_sdk="static")
+    assert str(url).endswith("/spaces/maker/space")
+    api.upload_file(path_or_fileobj=b"<p>hello", path_in_repo="index.html", repo_id="maker/space", repo_type="space")
+    info = api.space_info("maker/space")
+    assert (info.id, info.sdk, info.card_data.sdk) == ("maker/space", "static", "static")
+    assert [found.id for found in api.list_spaces(author="maker")] == ["maker/space"]
+    content = Path(api.hf_hub_download("maker/space", "index.html", repo_type="space")).read_bytes()
+    assert content == b"<p>hello"
+    with pytest.raises(BadRequestError, match="runs none"):
+        api.get_space_runtime("maker/space")
+
+
+def test_a_space_is_made_for_something(api: HfApi, token: str, hub: HubProcess):
+    body = {"name": "strange", "type": "space", "sdk": "cobol"}
+    answer = httpx.post(f"{hub.endpoint}/api/repos/create", json=body, headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, "one of gradio" in answer.json()["error"]) == (400, True)
+
+
+def test_a_duplicate_has_the_history_and_the_files_and_goes_its_own_way(api: HfApi, tmp_path: Path):
+    source = api.create_repo("maker/source").repo_id
+    operations = [CommitOperationAdd("w.bin", b"weights" * 1000), CommitOperationAdd("a.txt", b"a")]
+    api.create_commit(source, operations, commit_message="files")
+    api.create_branch(source, branch="dev")
+    api.create_tag(source, tag="v1")
+    url = api.duplicate_repo(source, "maker/copy")
+    assert str(url).endswith("/maker/copy")
+    assert not url.files_copy_pending
+    refs = api.list_repo_refs("maker/copy")
+    assert refs.branches == api.list_repo_refs(source).branches
+    assert [tag.name for tag in refs.tags] == ["v1"]
+    api.delete_repo(source)
+    assert Path(api.hf_hub_download("maker/copy", "w.bin", cache_dir=tmp_path)).read_bytes() == b"weights" * 1000
+    api.upload_file(path_or_fileobj=b"b", path_in_repo="b.txt", repo_id="maker/copy")
+    assert len(api.list_repo_commits("maker/copy")) == 3
+    with pytest.raises(HfHubHTTPError) as error:
+        api.duplicate_repo("maker/copy", "maker/copy")
+    assert error.value.response.status_code == 409
+    assert str(api.duplicate_repo("maker/copy", "maker/copy", exist_ok=True)).endswith("/maker/copy")
+
+
+def test_a_private_repository_is_duplicated_by_its_readers_only(hub: HubProcess, api: HfApi):
+    secret = api.create_repo("maker/secret-source", private=True).repo_id
+    other = HfApi(endpoint=hub.endpoint, token=hub.add_user("copycat"))
+    with pytest.raises(RepositoryNotFoundError):
+        other.duplicate_repo(secret)
+    api.duplicate_repo(secret, "maker/secret-copy")
+    assert api.model_info("maker/secret-copy").private
+
+
+def test_the_default_branch_is_what_clones_lists_and_pages_show(hub: HubProcess, api: HfApi, token: str):
+    repo_id = api.create_repo("maker/branched").repo_id
+    api.create_branch(repo_id, branch="next")
+    card = b"---\nlicense: mit\n---\n"
+    api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id, revision="next")
+    assert api.model_info(repo_id).card_data is None
+
+    def choose(branch: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        address = f"{hub.endpoint}/api/models/{repo_id}/settings"
+        return httpx.put(address, json={"defaultBranch": branch}, headers=headers)
+
+    assert choose("absent").status_code == 404
+    assert choose("next").status_code == 200
+    assert api.model_info(repo_id).card_data.license == "mit"
+    with pytest.raises(HfHubHTTPError):
+        api.delete_branch(repo_id, branch="next")
+    choose("main")
+    api.delete_branch(repo_id, branch="next")
+    assert api.model_info(repo_id).card_data is None
 
 
 def test_info_tells_what_the_files_say(api: HfApi, model: str):
@@ -244,15 +312,6 @@ def test_settings_change_what_they_name(hub: HubProcess, api: HfApi):
     assert anonymous.model_info("maker/settings").gated is False
 
 
-@pytest.mark.parametrize("gated", ["auto", "manual"])
-def test_gated_access_that_would_not_be_enforced_is_refused(api: HfApi, gated: str):
-    api.create_repo("maker/gated", exist_ok=True)
-    with pytest.raises(BadRequestError, match="Gated access comes with a later version"):
-        api.update_repo_settings("maker/gated", gated=gated, private=True)
-    info = api.model_info("maker/gated")
-    assert (info.gated, info.private) == (False, False)
-
-
 def test_a_deleted_repository_is_gone_and_its_name_is_free(api: HfApi):
     api.create_repo("maker/doomed")
     api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id="maker/doomed")
@@ -265,6 +324,7 @@ def test_a_deleted_repository_is_gone_and_its_name_is_free(api: HfApi):
     assert api.list_repo_files("maker/doomed") == [".gitattributes"]
 
 
+@pytest.mark.embedded
 def test_what_happened_is_in_the_event_log(hub: HubProcess, api: HfApi):
     api.create_repo("maker/logged")
     api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id="maker/logged")
@@ -272,7 +332,7 @@ def test_what_happened_is_in_the_event_log(hub: HubProcess, api: HfApi):
     with sqlite3.connect(hub.data / "hub.sqlite3") as database:
         rows = database.execute("select kind, actor, data from events where data like '%maker/logged%' order by id")
         kinds = [(kind, actor) for kind, actor, _ in rows]
-    assert kinds == [(f"repository.{what}", "maker") for what in ("created", "commit", "deleted")]
+    assert kinds == [(what, "maker") for what in ("repository.created", "branch.moved", "repository.deleted")]
 
 
 def test_tags_by_type_lists_public_tags(api: HfApi, model: str):
@@ -295,9 +355,10 @@ def test_cards_are_checked_before_they_are_committed(api: HfApi):
         ("/api/models/maker/absent", 404, "RepoNotFound"),
         ("/api/models/bert", 404, "RepoNotFound"),
         ("/api/models/bert/revision/main", 404, "RepoNotFound"),
+        ("/api/models/bert/commits/main", 404, "RepoNotFound"),
         ("/api/nothing/here", 404, None),
         ("/api/models/maker/absent/tree-of-life/main", 404, None),
-        ("/api/spaces/maker/x", 400, "NotSupported"),
+        ("/api/spaces/maker/x", 404, "RepoNotFound"),
         ("/api/models?limit=many", 400, None),
         ("/api/models?limit=0", 400, None),
         ("/api/users/absent-user/overview", 404, None),

@@ -5,10 +5,9 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import httpx
 import pytest
 from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
-from huggingface_hub.errors import BadRequestError, EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from lmcommons.hub.repos.git import GitRepository
 
@@ -200,7 +199,7 @@ def test_paths_that_leave_the_repository_or_trick_git_are_refused(api: HfApi, to
     api.create_repo("writer/paths", exist_ok=True)
     head = api.model_info("writer/paths").sha
     answer = send(api, "writer/paths", file_line("fine.txt"), file_line(path))
-    assert answer.status_code == 400, answer.text
+    assert answer.status_code == 422, answer.text
     assert "\n" not in answer.json()["error"]
     assert api.model_info("writer/paths").sha == head
     asked = httpx.post(
@@ -208,7 +207,7 @@ def test_paths_that_leave_the_repository_or_trick_git_are_refused(api: HfApi, to
         json={"files": [{"path": path, "size": 1, "sample": ""}]},
         headers={"Authorization": f"Bearer {token}"},
     )
-    assert asked.status_code == 400
+    assert asked.status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -242,27 +241,6 @@ def test_a_file_where_a_folder_is_is_refused(api: HfApi, repo: str):
     send(api, repo, file_line("a/b.txt"))
     assert send(api, repo, file_line("a")).status_code == 400
     assert send(api, repo, file_line("a/b.txt/c")).status_code == 400
-
-
-def test_pull_requests_are_refused_in_words(api: HfApi, repo: str):
-    with pytest.raises(BadRequestError, match="does not take pull requests yet"):
-        api.create_commit(repo, [CommitOperationAdd("a", b"a")], commit_message="a", create_pr=True)
-    assert "does not take pull requests" in send(api, repo, file_line("a"), query="?create_pr=1").json()["error"]
-
-
-def test_a_client_that_would_use_xet_ends_at_once_and_says_what_to_set(api: HfApi, repo: str):
-    code = """
-import sys
-from huggingface_hub import HfApi
-HfApi().upload_file(path_or_fileobj=bytes(100_000), path_in_repo="w.bin", repo_id=sys.argv[1])
-"""
-    environment = {**os.environ, "HF_ENDPOINT": api.endpoint, "HF_TOKEN": api.token, "HF_HUB_DISABLE_XET": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, repo], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "set-HF_HUB_DISABLE_XET=1-and-run-again" in done.stderr.splitlines()[-1]
-    assert api.list_repo_files(repo) == [".gitattributes"]
 
 
 def test_strangers_cannot_commit(hub: HubProcess, api: HfApi, repo: str):
@@ -307,25 +285,37 @@ def test_kill_9_in_the_middle_of_commits_leaves_whole_commits_only(tmp_path: Pat
         assert answered
 
 
-def test_many_small_files_take_seconds(api: HfApi, repo: str):
-    lines = [file_line(f"{number // 100}/{number}.txt", str(number).encode()) for number in range(2_000)]
+def test_ten_thousand_files_in_one_commit_take_seconds(api: HfApi, repo: str):
+    lines = [file_line(f"{number // 100}/{number}.txt", str(number).encode()) for number in range(10_000)]
     started = time.monotonic()
     assert send(api, repo, *lines).status_code == 200
-    assert time.monotonic() - started < 20
-    assert len(api.list_repo_files(repo)) == 2_001
+    assert time.monotonic() - started < 30
+    assert len(api.list_repo_files(repo)) == 10_001
+    deleted = [{"key": "deletedFolder", "value": {"path": f"{number}/"}} for number in range(100)]
+    assert send(api, repo, *deleted).status_code == 200
+    assert api.list_repo_files(repo) == [".gitattributes"]
 
 
 def test_memory_stays_bounded_while_large_commits_are_sent(tmp_path: Path):
     with start_hub(tmp_path / "hub") as hub:
         api = HfApi(hub.endpoint, token=hub.add_user("ada"))
         api.create_repo("ada/m")
-        endless = (b" " * (1 << 20) for _ in range(300))
-        answer = httpx.post(
-            f"{hub.endpoint}/api/models/ada/m/commit/main",
-            content=endless,
-            headers={"Authorization": f"Bearer {api.token}"},
-            timeout=60,
+
+        def body(lines: Iterator[bytes]) -> Iterator[bytes]:
+            yield b'{"key": "header", "value": {"summary": "large"}}\n'
+            yield from lines
+
+        def post(lines: Iterator[bytes]) -> httpx.Response:
+            address = f"{hub.endpoint}/api/models/ada/m/commit/main"
+            headers = {"Authorization": f"Bearer {api.token}"}
+            return httpx.post(address, content=body(lines), headers=headers, timeout=60)
+
+        files = (
+            json.dumps(file_line(f"{number}.txt", bytes([number]) * (1 << 20))).encode() + b"\n"
+            for number in range(120)
         )
-        assert answer.status_code == 413
+        assert post(files).status_code == 200
+        assert post(b" " * (1 << 20) for _ in range(20)).status_code == 413
         peak = Path(f"/proc/{hub.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(peak) < 250_000  # kB
+        assert read(api, "ada/m", "119.txt") == bytes([119]) * (1 << 20)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from web_page import Page
 
+from lmcommons.hub.objects.blobs import DiskBlobs
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.git import AddFile, AddLfs, GitRepository
 from lmcommons.hub.repos.index import open_file
@@ -24,8 +25,8 @@ Show = Callable[[str, bytes], Preview]
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> ObjectStore:
-    return ObjectStore(tmp_path / "objects")
+def objects(store_in: Callable, tmp_path: Path) -> ObjectStore:
+    return store_in(DiskBlobs(tmp_path / "objects"))
 
 
 @pytest.fixture

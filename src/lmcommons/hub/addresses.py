@@ -41,8 +41,9 @@ def segments_after(request: Request, count: int) -> list[str]:
 
 
 def type_of(request: Request) -> RepositoryType:
-    """The type that an address outside `/api/` names: `/datasets/namespace/name…` is a dataset, others are models."""
-    return RepositoryType.DATASET if request.url.path.startswith("/datasets/") else RepositoryType.MODEL
+    """The type that an address outside `/api/` names: `/datasets/…` and `/spaces/…` say it, all others are models."""
+    first = request.url.path.split("/")[1]
+    return next((kind for kind in RepositoryType if first == kind.plural and kind.prefix), RepositoryType.MODEL)
 
 
 def revision_and_path(request: Request) -> tuple[str, str]:
@@ -51,5 +52,5 @@ def revision_and_path(request: Request) -> tuple[str, str]:
     Raises:
         BadRequest, NotFound: as `segments_after`.
     """
-    revision, *names = segments_after(request, 4 if type_of(request) is RepositoryType.DATASET else 3)
+    revision, *names = segments_after(request, 4 if type_of(request).prefix else 3)
     return revision, "/".join(names).strip("/")

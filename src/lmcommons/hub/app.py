@@ -1,17 +1,57 @@
 """The application: an open hub behind its doors, in the order in which addresses are tried."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from types import FrameType
 
+import anyio
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lmcommons.hub.api import accounts, errors, files, git_http, lfs, references, repositories, trees, upload
+from lmcommons.hub import addresses
+from lmcommons.hub.api import (
+    access_requests,
+    accounts,
+    attachments,
+    bucket_events,
+    buckets,
+    cas,
+    collections,
+    data,
+    discussions,
+    errors,
+    files,
+    git_http,
+    large_files,
+    leaderboard,
+    lfs,
+    likes,
+    limits,
+    listing,
+    locks,
+    oauth,
+    operating,
+    references,
+    repositories,
+    stalls,
+    trees,
+    upload,
+    webhooks,
+    xet,
+)
+from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import NotFound
+from lmcommons.hub.objects.collection import UNFINISHED, collect_uploads
+from lmcommons.hub.operating.metrics import Metrics
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import Settings
+from lmcommons.hub.web import markdown, sign_in
 from lmcommons.hub.web import routes as web
 
 
@@ -25,22 +65,87 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        hub.objects.sweep()
-        yield
+        collect_uploads(hub.objects, datetime.now(UTC) - UNFINISHED)
+        threading.Thread(target=hub.index, name="index", daemon=True).start()
+        hub.deliveries.start()
+        with _told_of_the_end(app.state.ending):
+            yield
+        hub.deliveries.stop()
         hub.close()
 
     app = FastAPI(title="LM Commons", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
+    app.state.render_markdown = _render
     app.state.git_processes = asyncio.Semaphore(git_http.PROCESS_LIMIT)
+    app.state.bucket_followers = asyncio.Semaphore(bucket_events.FOLLOWERS_LIMIT)
+    app.state.ending = asyncio.Event()
+    app.state.metrics = Metrics(hub)
+    app.state.xet_work = anyio.CapacityLimiter(os.cpu_count() or 1)
+    app.add_middleware(stalls.StallLimit, seconds=settings.stall_limit)
+    app.add_middleware(limits.RateLimits)
     app.add_middleware(errors.RequestId)
+    app.add_middleware(operating.Observation, metrics=app.state.metrics)
     errors.install(app, web.error_page)
-    app.router.routes.extend(lfs.routes)
-    for api in (accounts, repositories, trees, references, upload):
+    app.router.routes.extend([*buckets.routes, *cas.routes, *lfs.routes, *locks.routes])
+    for api in (
+        operating,
+        bucket_events,
+        buckets,
+        accounts,
+        large_files,
+        likes,
+        collections,
+        webhooks,
+        repositories,
+        listing,
+        data,
+        leaderboard,
+        trees,
+        references,
+        upload,
+        xet,
+        access_requests,
+        oauth,
+        discussions,
+    ):
         app.include_router(api.router)
-    app.router.routes.extend([*files.routes, *git_http.routes])
+    app.router.routes.extend(
+        [*access_requests.routes, *attachments.routes, *files.routes, *git_http.routes, *trees.routes]
+    )
     app.router.add_route("/api/{rest:path}", _nothing, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+    app.include_router(sign_in.router)
     app.include_router(web.router)
     return app
+
+
+@contextmanager
+def _told_of_the_end(ending: asyncio.Event) -> Iterator[None]:
+    """Sets `ending` when the process is told to stop: the server then waits for all answers, also those without end."""
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # in a program that has the application in a thread, signals are that program's
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(ending.set)
+        handler = former[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in former:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _render(text: str, repository: Repository) -> str:
+    """The text of a comment as safe HTML; its links are those of the repository's card."""
+    blob, resolve = (addresses.at(repository, view, "main") for view in ("blob", "resolve"))
+    return str(markdown.render(text, markdown.Place(blob, resolve)))
 
 
 async def _nothing(request: Request) -> Response:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+LINE_LIMIT = 2_000  # characters of a message, which may repeat what a stranger sent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, past the limit of a file's size
 
 
@@ -27,7 +28,7 @@ class HubError(Exception):
         self, message: str, *, headers: dict[str, str] | None = None, fields: dict[str, Any] | None = None
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = _line(message)
         self.headers = headers or {}
         self.fields = fields or {}
 
@@ -36,6 +37,12 @@ class BadRequest(HubError):
     """The request is malformed or asks for something impossible."""
 
     status = 400
+
+
+class InvalidPath(BadRequest):
+    """No file or folder of a repository may be called so."""
+
+    status = 422
 
 
 class Unauthorized(HubError):
@@ -65,6 +72,30 @@ class RepositoryNotFound(NotFound):
         super().__init__(message)
 
 
+class BucketNotFound(NotFound):
+    """No such bucket, or one that the actor may not know of; the client reads the same code as for repositories."""
+
+    code = "RepoNotFound"
+
+    def __init__(self, *, signed_in: bool) -> None:
+        super().__init__("Bucket not found" if signed_in else "Bucket not found; if it is private, send a token")
+        if not signed_in:
+            self.status = 401
+
+
+class GatedRepository(HubError):
+    """Everybody sees the repository `name` (with its type); its files are for those who were given access."""
+
+    status = 403
+    code = "GatedRepo"
+
+    def __init__(self, name: str, *, signed_in: bool) -> None:
+        advice = "ask for access on its page" if signed_in else "sign in, or send a token of somebody who has access"
+        super().__init__(f"Access to {name} is restricted and you are not in the authorized list: {advice}")
+        if not signed_in:
+            self.status = 401
+
+
 class RevisionNotFound(NotFound):
     """The repository has no such branch, tag or commit."""
 
@@ -91,6 +122,15 @@ class Moved(HubError):
         self.current = current
 
 
+class RequestTimeout(HubError):
+    """The body stopped coming; the connection is closed, because what follows cannot be told from the rest of it."""
+
+    status = 408
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Connection": "close"})
+
+
 class Conflict(HubError):
     """The thing exists already, or somebody else changed it first."""
 
@@ -115,11 +155,26 @@ class RangeNotSatisfiable(HubError):
     status = 416
 
 
+class TooManyRequests(HubError):
+    """Past a rate limit; the headers say when to come back."""
+
+    status = 429
+
+
 class NotSupported(HubError):
     """A part of the protocol that this hub does not offer; never retried by the client, unlike 5xx."""
 
     status = 400
     code = "NotSupported"
+
+
+class Busy(HubError):
+    """The hub does as much of this as it can; the client tries again in some `seconds`."""
+
+    status = 503
+
+    def __init__(self, message: str, *, seconds: int) -> None:
+        super().__init__(message, headers={"Retry-After": str(seconds)})
 
 
 class InsufficientStorage(HubError):
@@ -129,6 +184,15 @@ class InsufficientStorage(HubError):
 
     def __init__(self) -> None:
         super().__init__("The hub's disk is full; nothing was stored")
+
+
+class StorageUnavailable(HubError):
+    """The service that keeps the hub's objects does not answer as it should; the client tries again by itself."""
+
+    status = 503
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"The hub's object storage does not answer: {cause}")
 
 
 @contextmanager
@@ -145,6 +209,12 @@ def storage_errors(*others: type[Exception]) -> Iterator[None]:
         if _is_full(error):
             raise InsufficientStorage from error
         raise
+
+
+def _line(message: str) -> str:
+    """The message as one line that can be written, whatever it repeats."""
+    line = " ".join(message.encode(errors="backslashreplace").decode().split())
+    return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…"
 
 
 def _is_full(error: Exception) -> bool:

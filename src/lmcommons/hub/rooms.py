@@ -1,15 +1,47 @@
 """The hub without HTTP: all rooms, opened once and given to every door."""
 
+import hashlib
 import secrets
+from contextlib import suppress
+
+from pygit2 import GitError
 
 from lmcommons.errors import CommandError
 from lmcommons.files import write_text
+from lmcommons.hub.accounts.access import Access
 from lmcommons.hub.accounts.accounts import Accounts
+from lmcommons.hub.accounts.devices import DeviceLogins
+from lmcommons.hub.accounts.limits import Limits
+from lmcommons.hub.accounts.sign_in import SignIn
+from lmcommons.hub.accounts.tokens import Tokens
+from lmcommons.hub.buckets.batch import Batches
+from lmcommons.hub.buckets.buckets import Buckets
+from lmcommons.hub.buckets.feed import Feed
+from lmcommons.hub.buckets.files import BucketFiles
+from lmcommons.hub.community.attachments import Attachments
+from lmcommons.hub.community.collections import Collections
+from lmcommons.hub.community.deliveries import Deliveries
+from lmcommons.hub.community.discussions import Discussions
+from lmcommons.hub.community.follows import Follows
+from lmcommons.hub.community.likes import Likes
+from lmcommons.hub.community.pull_requests import PullRequests
+from lmcommons.hub.community.webhooks import Webhooks
 from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.errors import HubError, StorageUnavailable
+from lmcommons.hub.objects.blobs import Blobs, DiskBlobs
+from lmcommons.hub.objects.location import Location
+from lmcommons.hub.objects.s3 import S3Blobs
 from lmcommons.hub.objects.store import ObjectStore
+from lmcommons.hub.objects.xet.store import XetStore
 from lmcommons.hub.repos.commits import Commits
 from lmcommons.hub.repos.contents import Contents
+from lmcommons.hub.repos.large_files import LargeFiles
+from lmcommons.hub.repos.last_commits import LastCommits
+from lmcommons.hub.repos.leaderboards import Leaderboards
+from lmcommons.hub.repos.locks import Locks
+from lmcommons.hub.repos.push import Pushes
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.repos.search import Search
 from lmcommons.hub.settings import Settings
 
 
@@ -25,12 +57,47 @@ class Hub:
         self.settings = settings
         with settings.open_data():
             self.secret = _secret(settings)
+            blobs = open_blobs(settings)
+            if isinstance(blobs, S3Blobs):
+                blobs.claim(hashlib.sha256(self.secret).hexdigest()[:16])
             self.database = Database(settings)
-        self.objects = ObjectStore(settings.objects_dir)
+        self.objects = ObjectStore(blobs, XetStore(self.database, blobs))
         self.accounts = Accounts(self.database)
+        self.tokens = Tokens(self.database)
+        self.sign_in = SignIn(self.database, settings.sign_up)
+        self.device_logins = DeviceLogins(self.database)
+        self.access = Access(self.database)
+        self.limits = Limits(settings.rate_limit)
         self.repositories = Repositories(self.database, settings.repositories_dir)
+        self.search = Search(self.database)
         self.contents = Contents(self.repositories, self.objects)
-        self.commits = Commits(self.repositories, self.objects)
+        self.last_commits = LastCommits(self.database, self.repositories)
+        self.commits = Commits(self.repositories, self.objects, self.contents, self.last_commits)
+        self.pushes = Pushes(self.accounts, self.repositories, self.commits)
+        self.large_files = LargeFiles(self.database, self.repositories, self.contents, self.commits)
+        self.attachments = Attachments(self.database, self.objects)
+        self.webhooks = Webhooks(self.database, allow_private=settings.allow_private_webhooks)
+        self.deliveries = Deliveries(self.database, settings.public_url, allow_private=settings.allow_private_webhooks)
+        self.collections = Collections(self.database, self.repositories)
+        self.likes = Likes(self.database)
+        self.follows = Follows(self.database)
+        self.discussions = Discussions(self.database)
+        self.pull_requests = PullRequests(self.database, self.repositories, self.commits)
+        self.locks = Locks(self.database)
+        self.leaderboards = Leaderboards(self.database, self.repositories)
+        self.buckets = Buckets(self.database, self.accounts)
+        self.bucket_files = BucketFiles(self.database)
+        self.bucket_feed = Feed(self.database)
+        self.bucket_batches = Batches(
+            self.database, self.buckets, self.bucket_files, self.repositories, self.accounts, self.objects.xet
+        )
+        self.commits.listeners.append(self.leaderboards.follow)
+
+    def index(self) -> None:
+        """Index the repositories that have no index; what is damaged stays without, for `check` to find."""
+        for repository in self.search.outdated():
+            with suppress(HubError, GitError):
+                self.commits.refresh(repository)
 
     def close(self) -> None:
         """Close the database."""
@@ -48,13 +115,24 @@ class Hub:
             if not git.path.is_dir():
                 problems.append(f"{repository.path}: no git directory {git.path}")
                 continue
-            problems.extend(f"{repository.path}: {problem}" for problem in git.check())
-            problems.extend(
-                f"{repository.path}: object {sha256} is missing"
-                for sha256 in self.repositories.objects_of(repository)
-                if self.objects.size(sha256) is None
-            )
+            found = git.check() or self.last_commits.check(repository)
+            problems.extend(f"{repository.path}: {problem}" for problem in found)
+            linked = self.repositories.objects_of(repository)
+            missing = set(linked) - self.objects.sizes(linked).keys()
+            problems.extend(f"{repository.path}: object {sha256} is missing" for sha256 in sorted(missing))
+        problems.extend(self.objects.xet.check())
+        problems.extend(self.bucket_files.check())
         return problems
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """Where the objects of the hub lie."""
+    if settings.objects_url is None:
+        return DiskBlobs(settings.objects_dir)
+    try:
+        return S3Blobs(Location.parse(settings.objects_url), settings.objects_dir)
+    except StorageUnavailable as error:
+        raise CommandError(f"--objects {settings.objects_url}: {error.message}") from error
 
 
 def _secret(settings: Settings) -> bytes:

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,16 @@ from lmcommons.files import exclusive_lock, read_json, write_failure, write_json
 
 DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer one
 MARKER = "hub.json"
+S3 = "s3://"
 LOCK = ".opening"  # held while a process opens the directory: `serve` and `user add` may start together
+
+
+class SignUp(StrEnum):
+    """Who may make an account: everybody, those with an invitation, or nobody but the operator."""
+
+    OPEN = "open"
+    INVITE = "invite"
+    CLOSED = "closed"
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,13 @@ class Settings:
     port: int
     public_url: str
     database_url: str
-    objects_dir: Path  # large files by sha256
+    objects_dir: Path  # large files by sha256; with an `objects_url`, those that are being received
+    objects_url: str | None = None  # s3://…, see `objects/s3.py`
+    accel: str | None = None  # begins the address by which the proxy finds a file of `objects_dir`
+    sign_up: SignUp = SignUp.CLOSED
+    rate_limit: int = 30_000  # requests of one account or address in five minutes; 0 is no limit
+    allow_private_webhooks: bool = False  # webhooks may reach addresses of the hub's own network
+    stall_limit: float = 60  # seconds for a request's header, and that its body may pause
     part_size: int = 256 << 20  # bytes; a larger object is uploaded in parts of this size
 
     @classmethod
@@ -37,13 +53,21 @@ class Settings:
         public_url: str | None = None,
         database: str | None = None,
         objects: str | None = None,
+        accel: str | None = None,
+        sign_up: str = SignUp.CLOSED,
+        rate_limit: int = rate_limit,
+        allow_private_webhooks: bool = False,
+        stall_limit: float = stall_limit,
     ) -> "Settings":
         """Settings of the hub in `data`, which need not exist yet.
 
         Args:
             public_url: the address that users see, when a proxy stands before the hub; default `http://host:port`.
             database: SQLAlchemy URL; default a SQLite file in the data directory.
-            objects: a directory or `file:///` URL for large files, recorded when the hub is made; default in `data`.
+            objects: a directory, `file:///` URL or `s3://` location for large files, recorded when the hub is made;
+                default in `data`.
+            accel: the internal location, as `/internal/`, at which nginx serves the objects directory; files are
+                then answered with X-Accel-Redirect.
 
         Raises:
             RequestError: a value that cannot work, named in one line.
@@ -53,6 +77,12 @@ class Settings:
             urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).netloc
         ):
             raise RequestError(f"--public-url {public_url}: not an address like https://hub.example.org")
+        if sign_up not in list(SignUp):
+            raise RequestError(f"--sign-up {sign_up}: one of {', '.join(SignUp)}")
+        place = _objects(objects, data)
+        is_url = place.startswith(S3)
+        if accel is not None and (is_url or not accel.startswith("/")):
+            raise RequestError(f"--accel {accel}: give nginx's location, as /internal/, of objects in a directory")
         shown_host = f"[{host}]" if ":" in host else host
         return cls(
             data=data,
@@ -60,7 +90,13 @@ class Settings:
             port=port,
             public_url=(public_url or f"http://{shown_host}:{port}").rstrip("/"),
             database_url=_database_url(database, data),
-            objects_dir=_objects_dir(objects, data),
+            objects_dir=data / "objects" if is_url else Path(place),
+            objects_url=place if is_url else None,
+            accel=accel and accel.rstrip("/") + "/",
+            sign_up=SignUp(sign_up),
+            rate_limit=rate_limit,
+            allow_private_webhooks=allow_private_webhooks,
+            stall_limit=stall_limit,
         )
 
     @property
@@ -85,44 +121,48 @@ class Settings:
         except OSError as error:
             raise write_failure(self.data, error) from error
         with exclusive_lock(self.data / LOCK):
-            self._check_format()
+            marker = self.data / MARKER
+            if marker.exists():
+                _check_format(marker)
             try:
                 self.repositories_dir.mkdir(exist_ok=True)
                 self.objects_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise write_failure(self.data, error) from error
             yield
-
-    def _check_format(self) -> None:
-        marker = self.data / MARKER
-        if not marker.exists():
-            inside = self.objects_dir == self.data / "objects"  # then the data directory can be moved
-            write_json(marker, {"format": DATA_FORMAT} | ({} if inside else {"objects": str(self.objects_dir)}))
-        found = read_json(marker)
-        version = found.get("format") if isinstance(found, dict) else None
-        if not isinstance(version, int):
-            raise CommandError(f"{marker}: not a hub's marker; restore it from a backup")
-        if version > DATA_FORMAT:
-            raise CommandError(
-                f"{self.data}: made by a newer lmcommons (format {version}, this one reads {DATA_FORMAT}); upgrade"
-            )
+            if not marker.exists():  # only now: a place that could not be opened is not remembered
+                place = self.objects_url or str(self.objects_dir)
+                inside = place == str(self.data / "objects")  # then the data directory can be moved
+                write_json(marker, {"format": DATA_FORMAT} | ({} if inside else {"objects": place}))
 
 
-def _objects_dir(given: str | None, data: Path) -> Path:
+def _check_format(marker: Path) -> None:
+    found = read_json(marker)
+    version = found.get("format") if isinstance(found, dict) else None
+    if not isinstance(version, int):
+        raise CommandError(f"{marker}: not a hub's marker; restore it from a backup")
+    if version > DATA_FORMAT:
+        raise CommandError(
+            f"{marker.parent}: made by a newer lmcommons (format {version}, this one reads {DATA_FORMAT}); upgrade"
+        )
+
+
+def _objects(given: str | None, data: Path) -> str:
     """Where large files lie: as the data directory's marker says, else as given, else in the data directory."""
     marker = data / MARKER
     found = read_json(marker) if marker.is_file() else {}
-    recorded = Path(found["objects"]) if isinstance(found, dict) and isinstance(found.get("objects"), str) else None
+    recorded = found.get("objects") if isinstance(found, dict) else None
+    present = recorded if isinstance(recorded, str) else str(data / "objects")
     if given is None:
-        return recorded or data / "objects"
-    scheme, separator, path = given.rpartition("://")
-    if separator and (scheme != "file" or not path.startswith("/")):
-        raise RequestError(f"--objects {given}: supported are a directory and file:///DIRECTORY; S3 comes later")
-    wanted = Path(path).expanduser().absolute()
-    if marker.is_file() and wanted != (recorded or data / "objects"):
+        return present
+    scheme, separator, path = given.partition("://")  # an endpoint after it has a :// too
+    if separator and scheme != "s3" and (scheme != "file" or not path.startswith("/")):
+        raise RequestError(f"--objects {given}: supported are a directory, file:///DIRECTORY and s3://BUCKET/PREFIX")
+    wanted = given if given.startswith(S3) else str(Path(path if separator else given).expanduser().absolute())
+    if marker.is_file() and wanted != present:
         raise RequestError(
-            f"--objects {given}: this hub keeps them in {recorded or data / 'objects'}; "
-            f"to move them, stop it, move that directory and write the new place into {marker}"
+            f"--objects {given}: this hub keeps them in {present}; "
+            f"to move them, stop it, move all that is there and write the new place into {marker}"
         )
     return wanted
 

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from lmcommons.hub.rooms import Hub
 
 Data = Annotated[Path, typer.Option("--data", help="the hub's directory; made when it does not exist")]
-Database = Annotated[str | None, typer.Option("--database", help="SQLAlchemy URL; default: SQLite in the directory")]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", envvar="LMC_DATABASE", help="SQLAlchemy URL; default: SQLite in the directory"),
+]
+Objects = Annotated[
+    str | None,
+    typer.Option(
+        "--objects",
+        envvar="LMC_OBJECTS",
+        help="directory or s3://BUCKET/PREFIX for large files; default: in DATA, remembered",
+    ),
+]
 
 
 @contextmanager
@@ -30,3 +41,12 @@ def open_hub(data: Path, database: str | None) -> Iterator["Hub"]:
         raise (RequestError if error.status < 500 else CommandError)(error.message) from error
     finally:
         hub.close()
+
+
+@contextmanager
+def open_present_hub(data: Path, database: str | None) -> Iterator["Hub"]:
+    """As `open_hub`, for commands that make no new hub."""
+    if not data.is_dir():
+        raise RequestError(f"{data}: no such directory")
+    with open_hub(data, database) as hub:
+        yield hub

@@ -1,16 +1,29 @@
-"""`lmc hub serve`."""
+"""`lmc hub serve`: one process, or a supervisor of several that share the listening socket."""
 
+import multiprocessing
+import os
 import signal
 import socket
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmcommons.cli.hub.opening import Data, Database
+from lmcommons.cli.hub.opening import Data, Database, Objects
 from lmcommons.errors import CommandError, RequestError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from lmcommons.hub.settings import Settings
+
+LOG_LEVELS = ("info", "warning", "error")
+HANGING = 60  # seconds without a sign of life after which a worker is replaced
 
 
 def serve(
@@ -18,34 +31,115 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
     database: Database = None,
-    objects: Annotated[str | None, typer.Option(help="directory for large files; default: in DATA, remembered")] = None,
+    objects: Objects = None,
+    accel: Annotated[
+        str | None, typer.Option(help="nginx's internal location of the objects, which then sends large files")
+    ] = None,
     public_url: Annotated[str | None, typer.Option(help="the address that users see, behind a proxy")] = None,
+    sign_up: Annotated[str, typer.Option(help="who may make an account: open, invite or closed")] = "closed",
+    rate_limit: Annotated[
+        int, typer.Option(min=0, help="requests of one account or address in five minutes; 0: no limit")
+    ] = 30_000,
+    allow_private_webhooks: Annotated[
+        bool, typer.Option("--allow-private-webhooks", help="webhooks may reach addresses of the hub's own network")
+    ] = False,
+    stall_limit: Annotated[
+        float, typer.Option(min=0.1, help="seconds for a request's header, and that its body may pause")
+    ] = 60,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="processes that answer requests")] = 1,
+    log_level: Annotated[str, typer.Option(help="info (a line a request), warning or error")] = "warning",
+    log_format: Annotated[str, typer.Option(help="text or json")] = "text",
 ) -> None:
     """Serve the hub until SIGTERM or Ctrl-C."""
+    from lmcommons.hub.api.connection import Connection
+    from lmcommons.hub.operating.logs import LogFormat, configuration
+    from lmcommons.hub.settings import Settings
+
+    if log_format not in list(LogFormat):
+        raise RequestError(f"--log-format {log_format}: one of {', '.join(LogFormat)}")
+    if log_level not in LOG_LEVELS:
+        raise RequestError(f"--log-level {log_level}: one of {', '.join(LOG_LEVELS)}")
+    with _listen(host, port) as listener:
+        port = listener.getsockname()[1]
+        settings = Settings.make(
+            data,
+            host=host,
+            port=port,
+            public_url=public_url,
+            database=database,
+            objects=objects,
+            accel=accel,
+            sign_up=sign_up,
+            rate_limit=rate_limit,
+            allow_private_webhooks=allow_private_webhooks,
+            stall_limit=stall_limit,
+        )
+        options = {
+            "http": partial(Connection, seconds=stall_limit),
+            "log_config": configuration(LogFormat(log_format), log_level),
+            "log_level": "warning",
+            "access_log": False,
+            "server_header": False,
+            "proxy_headers": True,
+            "timeout_graceful_shutdown": 10,
+        }
+        if workers == 1:
+            _serve_alone(settings, listener, options)
+        else:
+            _supervise(settings, listener, workers, options)
+
+
+def _serve_alone(settings: "Settings", listener: socket.socket, options: dict[str, Any]) -> None:
     import uvicorn
 
     from lmcommons.hub.app import create_app
-    from lmcommons.hub.settings import Settings
 
-    with _listen(host, port) as listener:
-        port = listener.getsockname()[1]
-        settings = Settings.make(data, host=host, port=port, public_url=public_url, database=database, objects=objects)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(settings),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=True,
-                timeout_graceful_shutdown=10,
-            )
-        )
-        for ending in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(ending, lambda *_: sys.exit(0))  # uvicorn stops gracefully, then raises the signal again
-        typer.echo(f"lmc: hub at {settings.public_url}", err=True)
-        server.run(sockets=[listener])
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: sys.exit(0))  # uvicorn stops gracefully, then raises the signal again
+    _announce(settings)
+    server.run(sockets=[listener])
     if not server.started:
         raise CommandError("the hub could not start")
+
+
+def _supervise(settings: "Settings", listener: socket.socket, workers: int, options: dict[str, Any]) -> None:
+    """Keep `workers` processes: one that dies is replaced, SIGHUP replaces all in turn, SIGTERM and Ctrl-C end all."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from lmcommons.hub.rooms import Hub
+
+    Hub(settings).close()  # what is wrong is said once, and here
+    with tempfile.TemporaryDirectory(prefix="lmc-metrics-") as counts:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+        config = uvicorn.Config(
+            partial(_worker, settings), factory=True, workers=workers, timeout_worker_healthcheck=HANGING, **options
+        )
+        supervisor = Multiprocess(config, [listener])
+        _announce(settings)
+        supervisor.run()
+    if any(process.exitcode == uvicorn.config.STARTUP_FAILURE for process in supervisor.processes):
+        raise CommandError("the hub could not start")
+
+
+def _worker(settings: "Settings") -> "FastAPI":
+    from lmcommons.hub.app import create_app
+
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    return create_app(settings)
+
+
+def _end_with_supervisor() -> None:
+    # A supervisor that was killed leaves nobody to stop its workers, and they would hold the port.
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _announce(settings: "Settings") -> None:
+    typer.echo(f"lmc: hub at {settings.public_url}", err=True)
 
 
 @contextmanager

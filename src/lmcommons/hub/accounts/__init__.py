@@ -1,4 +1,7 @@
-"""Who acts: users, organisations, memberships, tokens; and the one function that says who may do what.
+"""Who acts, and what they may do: users, organisations, tokens, sessions, access to gated repositories, limits.
 
-`permissions.py` decides, `accounts.py` makes and finds accounts and tokens. Imported by repos, api, web and `lmc hub`.
+`permissions.py` is where to start: its `allowed` decides everything. `accounts.py` keeps users, organisations and
+quotas; `tokens.py` tells whom a token speaks for (`issuing.py` makes the texts); `sign_in.py` keeps passwords, browser
+sessions and invitations; `devices.py` the logins of programs; `access.py` the requests for gated repositories;
+`limits.py` counts requests. Imported by repos, buckets, community, api, web and `lmc hub`.
 """

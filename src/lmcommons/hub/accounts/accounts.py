@@ -1,29 +1,38 @@
-"""Users, organisations, memberships and tokens."""
+"""Users, organisations, memberships, and how much each may store."""
 
-import hashlib
 import re
-import secrets
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import case, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
+from lmcommons.hub.accounts.issuing import issue
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Account, AccountKind, Event, Membership, Role, Token, TokenRole
-from lmcommons.hub.errors import BadRequest, Conflict, NotFound, Unauthorized
+from lmcommons.hub.database.tables import (
+    Account,
+    AccountKind,
+    Bucket,
+    Event,
+    Membership,
+    Repository,
+    RepositoryObject,
+    Role,
+    TokenRole,
+)
+from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound
 
-TOKEN_PREFIX = "hf_"  # noqa: S105 - what clients and secret scanners recognise
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 NAME_LIMIT = 96  # characters, as the client checks
+FULLNAME_LIMIT, EMAIL_LIMIT = 200, 254  # characters
 
 # First parts of the hub's own addresses.
 RESERVED = frozenset(
     (
         *("about", "api", "buckets", "collections", "datasets", "docs", "favicon.ico", "healthz", "jobs", "join"),
-        *("kernels", "login", "logout", "models", "new", "oauth", "organizations", "papers", "robots.txt", "search"),
-        *("settings", "spaces", "static", "uploads"),
+        *("kernels", "login", "logout", "metrics", "models", "new", "oauth", "organizations", "papers", "robots.txt"),
+        *("search", "settings", "spaces", "static", "uploads", "xet"),
+        "me",  # whoever asks, where the client names an owner of buckets
     )
 )
 
@@ -50,88 +59,7 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_user(self, name: str, *, fullname: str | None = None, email: str | None = None, admin: bool = False) -> str:
-        """Make a user; return a write token, which is shown this once and kept only as its sha256.
-
-        Raises:
-            BadRequest: the name is not allowed. Conflict: it is taken.
-        """
-        user = _account(AccountKind.USER, name, fullname)
-        user.email, user.is_admin = email, admin
-        try:
-            with self._database.write() as session:
-                session.add(user)
-                session.flush()
-                text = _issue_token(session, user, "default", TokenRole.WRITE)
-                session.add(Event(kind="user.created", actor=name, data={"admin": admin}))
-        except IntegrityError as error:
-            raise Conflict(f"The name {name} is taken") from error
-        return text
-
-    def add_token(self, user: str, name: str, role: TokenRole) -> str:
-        """Another token for a user, shown this once.
-
-        Raises:
-            NotFound: no such user.
-        """
-        with self._database.write() as session:
-            account = _find(session, user)
-            if account is None or account.kind is not AccountKind.USER:
-                raise NotFound(f"No such user: {user}")
-            session.add(Event(kind="token.created", actor=account.name, data={"name": name, "role": role}))
-            return _issue_token(session, account, name, role)
-
-    def add_organisation(
-        self,
-        name: str,
-        *,
-        fullname: str | None = None,
-        members: Sequence[tuple[str, Role]] = (),
-        private_by_default: bool = False,
-    ) -> None:
-        """Make an organisation whose members are users with their roles.
-
-        Raises:
-            BadRequest: the name is not allowed. Conflict: it is taken. NotFound: a member is no user.
-        """
-        organisation = _account(AccountKind.ORGANISATION, name, fullname)
-        organisation.private_by_default = private_by_default
-        try:
-            with self._database.write() as session:
-                session.add(organisation)
-                session.flush()
-                for user, role in members:
-                    account = _find(session, user)
-                    if account is None or account.kind is not AccountKind.USER:
-                        raise NotFound(f"No such user: {user}")
-                    session.merge(Membership(organisation_id=organisation.id, user_id=account.id, role=role))
-                session.add(
-                    Event(kind="organisation.created", data={"name": name, "members": [list(m) for m in members]})
-                )
-        except IntegrityError as error:
-            raise Conflict(f"The name {name} is taken") from error
-
-    def actor(self, token: str | None) -> Actor:
-        """Who a token speaks for; None is nobody.
-
-        Raises:
-            Unauthorized: the token is not known.
-        """
-        if token is None:
-            return ANONYMOUS
-        with self._database.read() as session:
-            found = session.scalar(select(Token).where(Token.sha256 == _hash(token)))
-            if found is None:
-                raise Unauthorized("Invalid credentials in Authorization header")
-            memberships = session.scalars(select(Membership).where(Membership.user_id == found.account_id))
-            return Actor(
-                account_id=found.account_id,
-                name=found.account.name,
-                is_admin=found.account.is_admin,
-                token_role=TokenRole(found.role),
-                token_name=found.name,
-                roles={membership.organisation_id: Role(membership.role) for membership in memberships},
-            )
+    # ------------------------------------------------------------ finding
 
     def find(self, name: str) -> Account:
         """The account of that name, in any case.
@@ -140,10 +68,12 @@ class Accounts:
             NotFound: there is none.
         """
         with self._database.read() as session:
-            account = _find(session, name)
-        if account is None:
-            raise NotFound(f"No such user or organisation: {name}")
-        return account
+            return find_account(session, name)
+
+    def all(self, kind: AccountKind) -> list[Account]:
+        """All users, or all organisations, by name."""
+        with self._database.read() as session:
+            return list(session.scalars(select(Account).where(Account.kind == kind).order_by(Account.name_key)))
 
     def organisations(self, account_id: int) -> list[tuple[Account, Role]]:
         """The organisations that a user is a member of, by name."""
@@ -167,23 +97,179 @@ class Accounts:
             )
             return [(account, Role(role)) for account, role in rows]
 
+    # ------------------------------------------------------------ changing, for the operator
+
+    def add_user(self, name: str, *, fullname: str | None = None, email: str | None = None, admin: bool = False) -> str:
+        """Make a user; return a write token, which is shown this once and kept only as its sha256.
+
+        Raises:
+            BadRequest: the name is not allowed. Conflict: it is taken.
+        """
+        user = new_user(name, fullname, email)
+        user.is_admin = admin
+        try:
+            with self._database.write() as session:
+                session.add(user)
+                session.flush()
+                text = issue(session, user, "default", TokenRole.WRITE)
+                session.add(Event(kind="user.created", actor=name, data={"admin": admin}))
+        except IntegrityError as error:
+            raise Conflict(f"The name {name} is taken") from error
+        return text
+
+    def change_user(self, name: str, *, admin: bool | None = None, disabled: bool | None = None) -> None:
+        """Make a user an administrator of the hub or an ordinary one, shut the user out or let in again.
+
+        Raises:
+            NotFound: no such user.
+        """
+        with self._database.write() as session:
+            user = find_user(session, name)
+            if admin is not None:
+                user.is_admin = admin
+            if disabled is not None:
+                user.disabled = disabled
+            changes = {"admin": user.is_admin, "disabled": user.disabled}
+            session.add(Event(kind="user.changed", data={"name": user.name, **changes}))
+
+    def add_organisation(
+        self,
+        name: str,
+        *,
+        fullname: str | None = None,
+        members: Sequence[tuple[str, Role]] = (),
+        private_by_default: bool = False,
+    ) -> None:
+        """Make an organisation whose members are users with their roles.
+
+        Raises:
+            BadRequest: the name is not allowed. Conflict: it is taken. NotFound: a member is no user.
+        """
+        organisation = _account(AccountKind.ORGANISATION, name, fullname)
+        organisation.private_by_default = private_by_default
+        try:
+            with self._database.write() as session:
+                session.add(organisation)
+                session.flush()
+                for user, role in members:
+                    _join(session, organisation, user, role)
+                session.add(
+                    Event(kind="organisation.created", data={"name": name, "members": [list(m) for m in members]})
+                )
+        except IntegrityError as error:
+            raise Conflict(f"The name {name} is taken") from error
+
+    def set_member(self, organisation: str, user: str, role: Role | None) -> None:
+        """Make a user a member with a role, or change the role; None ends the membership.
+
+        Raises:
+            NotFound: no such organisation or user, or no member to remove.
+        """
+        with self._database.write() as session:
+            team = find_account(session, organisation, AccountKind.ORGANISATION)
+            if role is not None:
+                _join(session, team, user, role)
+            else:
+                membership = session.get(Membership, (team.id, find_user(session, user).id))
+                if membership is None:
+                    raise NotFound(f"{user} is no member of {team.name}")
+                session.delete(membership)
+            session.add(Event(kind="organisation.member", data={"name": team.name, "user": user, "role": role}))
+
+    # ------------------------------------------------------------ quotas
+
+    def set_quota(self, name: str, quota: int | None) -> None:
+        """Limit what is stored in an account's namespace to `quota` bytes; None lifts the limit.
+
+        Raises:
+            NotFound: no such account.
+        """
+        with self._database.write() as session:
+            account = find_account(session, name)
+            account.quota = quota
+            session.add(Event(kind="account.quota", data={"name": account.name, "bytes": quota}))
+
+    def used(self, account_id: int) -> int:
+        """Bytes stored in an account's namespace.
+
+        Of a repository, every large object that was ever uploaded to it counts, or its present files where they are
+        more; what two repositories share counts in both. Of a bucket, its present files count.
+        """
+        with self._database.read() as session:
+            return _used(session, account_id)
+
+    def require_room(self, account_id: int, extra: int) -> None:
+        """Return when `extra` more bytes may be stored in the account's namespace.
+
+        Raises:
+            Forbidden: they are past its quota.
+        """
+        with self._database.read() as session:
+            account = session.get(Account, account_id)
+            if account is None or account.quota is None:
+                return
+            used = _used(session, account_id)
+        if used + extra > account.quota:
+            raise Forbidden(
+                f"The quota of {account.name} is {account.quota:,} bytes, {used:,} are used, and this needs {extra:,} "
+                "more; delete something or ask the hub's operator for more"
+            )
+
+
+def new_user(name: str, fullname: str | None, email: str | None) -> Account:
+    """A user's row, not yet stored.
+
+    Raises:
+        BadRequest: the name is not allowed, or something is too long.
+    """
+    user = _account(AccountKind.USER, name, fullname)
+    if email and (len(email) > EMAIL_LIMIT or not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
+        raise BadRequest(f"{email[:80]!r} is not an e-mail address")
+    user.email = email or None
+    return user
+
+
+def find_account(session: Session, name: str, kind: AccountKind | None = None) -> Account:
+    """The account of that name, in any case; of that kind, where one is asked for.
+
+    Raises:
+        NotFound: there is none.
+    """
+    account = session.scalar(select(Account).where(Account.name_key == name.lower()))
+    if account is None or (kind is not None and account.kind is not kind):
+        raise NotFound(f"No such {kind or 'user or organisation'}: {name[:NAME_LIMIT]}")
+    return account
+
+
+def find_user(session: Session, name: str) -> Account:
+    """The user of that name, in any case.
+
+    Raises:
+        NotFound: there is none, or it is an organisation.
+    """
+    return find_account(session, name, AccountKind.USER)
+
+
+def _join(session: Session, organisation: Account, user: str, role: Role) -> None:
+    session.merge(Membership(organisation_id=organisation.id, user_id=find_user(session, user).id, role=role))
+
 
 def _account(kind: AccountKind, name: str, fullname: str | None) -> Account:
     check_name(name, "User" if kind is AccountKind.USER else "Organisation")
     if name.lower() in RESERVED:
         raise BadRequest(f"The name {name} is reserved for the hub's own pages")
+    if fullname and len(fullname) > FULLNAME_LIMIT:
+        raise BadRequest(f"The full name is {len(fullname)} characters long; at most {FULLNAME_LIMIT} are allowed")
     return Account(kind=kind, name=name, name_key=name.lower(), fullname=fullname or name)
 
 
-def _find(session: Session, name: str) -> Account | None:
-    return session.scalar(select(Account).where(Account.name_key == name.lower()))
-
-
-def _issue_token(session: Session, account: Account, name: str, role: TokenRole) -> str:
-    text = TOKEN_PREFIX + secrets.token_urlsafe(32).replace("-", "A").replace("_", "b")
-    session.add(Token(account_id=account.id, name=name, sha256=_hash(text), role=role))
-    return text
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def _used(session: Session, account_id: int) -> int:
+    uploaded = (
+        select(func.coalesce(func.sum(RepositoryObject.size), 0))
+        .where(RepositoryObject.repository_id == Repository.id)
+        .scalar_subquery()
+    )
+    larger = case((Repository.storage > uploaded, Repository.storage), else_=uploaded)
+    in_repositories = session.scalar(select(func.sum(larger)).where(Repository.account_id == account_id))
+    in_buckets = session.scalar(select(func.sum(Bucket.size)).where(Bucket.account_id == account_id))
+    return int(in_repositories or 0) + int(in_buckets or 0)

@@ -1,15 +1,18 @@
-"""Who may do what: `allowed` is the only place that decides it."""
+"""Who may do what: `allowed` is the only place that decides it; `visible` and `readable` say the same in SQL."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
-from lmcommons.hub.database.tables import Account, Repository, Role, TokenRole
-from lmcommons.hub.errors import Forbidden, HubError, RepositoryNotFound, Unauthorized
+from sqlalchemy import ColumnElement, and_, false, or_, true
+
+from lmcommons.hub.database.tables import Account, Bucket, Gate, Repository, Role, TokenRole
+from lmcommons.hub.errors import Forbidden, GatedRepository, HubError, RepositoryNotFound, Unauthorized
 
 
 class Action(StrEnum):
-    """What an actor wants to do with a repository, or (CREATE) in an account's namespace."""
+    """What an actor wants to do with a repository, or in an account's namespace."""
 
     SEE = "see"  # that it is there: its information, names of files, discussions
     READ = "read"  # the contents of its files
@@ -20,6 +23,35 @@ class Action(StrEnum):
 
 
 LOOKING = (Action.SEE, Action.READ)
+
+# What a fine-grained token may be given, and what each right includes.
+RIGHTS: dict[Action, frozenset[Action]] = {
+    Action.READ: frozenset(LOOKING),
+    Action.DISCUSS: frozenset((*LOOKING, Action.DISCUSS)),
+    Action.WRITE: frozenset((*LOOKING, Action.DISCUSS, Action.WRITE, Action.CREATE)),
+    Action.MANAGE: frozenset(Action),
+}
+
+
+class Owned(Protocol):
+    """What belongs to an account: a repository, a bucket."""
+
+    @property
+    def account_id(self) -> int: ...
+    @property
+    def creator_id(self) -> int | None: ...
+    @property
+    def private(self) -> bool: ...
+    @property
+    def full_name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """What a fine-grained token may do, by repository and by namespace (their ids)."""
+
+    repositories: Mapping[int, Action] = field(default_factory=dict)
+    accounts: Mapping[int, Action] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,11 +64,19 @@ class Actor:
     token_role: TokenRole = TokenRole.READ
     token_name: str | None = None
     roles: Mapping[int, Role] = field(default_factory=dict)  # by organisation
+    granted: frozenset[int] = frozenset()  # gated repositories whose files were opened to the account
+    scopes: Scopes = field(default_factory=Scopes)  # of a fine-grained token
+    token_id: int | None = None
 
     @property
     def is_anonymous(self) -> bool:
         """Whether this is nobody."""
         return self.account_id is None
+
+    @property
+    def reading(self) -> "Actor":
+        """The same, who can only look."""
+        return replace(self, token_role=TokenRole.READ)
 
     @property
     def email(self) -> str:
@@ -47,36 +87,26 @@ class Actor:
 ANONYMOUS = Actor()
 
 
-def allowed(actor: Actor, action: Action, target: Repository | Account) -> bool:
-    """Whether `actor` may do `action` to the repository, or in the account's namespace.
+def allowed(actor: Actor, action: Action, target: Owned | Account) -> bool:
+    """Whether `actor` may do `action` to the repository or bucket, or in the account's namespace.
 
-    Everybody reads public repositories. Owners, members of the owning organisation and administrators of the hub read
-    private ones. Members with the role `write` or `admin` write and manage all repositories of the organisation,
-    `contributor` those that they created; both create. Whatever is not reading needs a write token.
+    Everybody sees public repositories, and reads those that are not gated; gated ones, whoever was given access.
+    Owners, members of the owning organisation and administrators of the hub see and read private and gated ones.
+    Members with the role `write` or `admin` write and manage all that the organisation owns, `contributor` what they
+    created; both create. A read token only looks, and a fine-grained one does no more than its scopes say.
     """
-    if isinstance(target, Repository):
-        owner_id, creator_id = target.account_id, target.creator_id
-        if action in LOOKING and not target.private:
-            return True
-        if action is Action.DISCUSS and not target.private:
-            return not actor.is_anonymous and actor.token_role is TokenRole.WRITE
-    else:
-        owner_id, creator_id = target.id, None
-    if actor.is_anonymous or (action not in LOOKING and actor.token_role is not TokenRole.WRITE):
-        return False
-    if actor.is_admin or actor.account_id == owner_id:
+    public = not isinstance(target, Account) and not target.private
+    if public and (action is Action.SEE or (action is Action.READ and not _gate(target))):
         return True
-    role = actor.roles.get(owner_id)
-    if role is Role.CONTRIBUTOR:
-        return action in (*LOOKING, Action.DISCUSS, Action.CREATE) or creator_id == actor.account_id
-    return role is not None and (action in (*LOOKING, Action.DISCUSS) or role in (Role.WRITE, Role.ADMIN))
+    return _token_allows(actor, action, target) and _account_allows(actor, action, target)
 
 
-def require(actor: Actor, action: Action, target: Repository | Account) -> None:
+def require(actor: Actor, action: Action, target: Owned | Account) -> None:
     """Return when `allowed`.
 
     Raises:
-        RepositoryNotFound: a repository that the actor may not know of.
+        RepositoryNotFound: something that the actor may not know of.
+        GatedRepository: its files are not open to the actor.
         Unauthorized: nobody is signed in.
         Forbidden: the actor, or the token, may not do this.
     """
@@ -84,14 +114,92 @@ def require(actor: Actor, action: Action, target: Repository | Account) -> None:
         raise _refusal(actor, action, target)
 
 
-def _refusal(actor: Actor, action: Action, target: Repository | Account) -> HubError:
-    name = target.full_name if isinstance(target, Repository) else target.name
-    if isinstance(target, Repository) and not allowed(actor, Action.SEE, target):
+def visible(actor: Actor) -> ColumnElement[bool]:
+    """`allowed(actor, SEE, repository)` as a condition on rows of repositories."""
+    return or_(Repository.private.is_(False), _held(actor))
+
+
+def readable(actor: Actor) -> ColumnElement[bool]:
+    """`allowed(actor, READ, repository)` as a condition on rows of repositories."""
+    opened: ColumnElement[bool] = Repository.gated == Gate.NONE
+    if actor.granted:
+        opened = or_(opened, and_(Repository.id.in_(actor.granted), _in_scope(actor)))
+    return or_(and_(Repository.private.is_(False), opened), _held(actor))
+
+
+def readable_buckets(actor: Actor) -> ColumnElement[bool]:
+    """`allowed(actor, READ, bucket)` as a condition on rows of buckets."""
+    if actor.is_anonymous:
+        return Bucket.private.is_(False)
+    owned: ColumnElement[bool] = true() if actor.is_admin else Bucket.account_id.in_([actor.account_id, *actor.roles])
+    if actor.token_role is TokenRole.FINE_GRAINED:
+        owned = and_(owned, Bucket.account_id.in_(actor.scopes.accounts))
+    return or_(Bucket.private.is_(False), owned)
+
+
+def _gate(target: Owned | Account) -> Gate:
+    return target.gated if isinstance(target, Repository) else Gate.NONE
+
+
+def _token_allows(actor: Actor, action: Action, target: Owned | Account) -> bool:
+    if actor.token_role is TokenRole.WRITE:
+        return True
+    if actor.token_role is TokenRole.READ:
+        return action in LOOKING
+    rights = [actor.scopes.accounts.get(_owner(target))]
+    if isinstance(target, Repository):
+        rights.append(actor.scopes.repositories.get(target.id))
+    return any(action in RIGHTS[right] for right in rights if right is not None)
+
+
+def _account_allows(actor: Actor, action: Action, target: Owned | Account) -> bool:
+    if actor.is_anonymous:
+        return False
+    if actor.is_admin or actor.account_id == _owner(target):
+        return True
+    creator_id = None
+    if not isinstance(target, Account):
+        creator_id = target.creator_id
+        if not target.private and action is Action.DISCUSS:
+            return True
+        if isinstance(target, Repository) and not target.private and action in LOOKING and target.id in actor.granted:
+            return True
+    role = actor.roles.get(_owner(target))
+    if role is Role.CONTRIBUTOR:
+        return action in (*LOOKING, Action.DISCUSS, Action.CREATE) or creator_id == actor.account_id
+    return role is not None and (action in (*LOOKING, Action.DISCUSS) or role in (Role.WRITE, Role.ADMIN))
+
+
+def _owner(target: Owned | Account) -> int:
+    return target.id if isinstance(target, Account) else target.account_id
+
+
+def _held(actor: Actor) -> ColumnElement[bool]:
+    """Rows that the actor looks into as an owner, a member or an administrator, with a token that allows it."""
+    if actor.is_anonymous:
+        return false()
+    owned = true() if actor.is_admin else Repository.account_id.in_([actor.account_id, *actor.roles])
+    return and_(owned, _in_scope(actor))
+
+
+def _in_scope(actor: Actor) -> ColumnElement[bool]:
+    """Rows that the token may look into; every right includes looking."""
+    if actor.token_role is not TokenRole.FINE_GRAINED:
+        return true()
+    return or_(Repository.account_id.in_(actor.scopes.accounts), Repository.id.in_(actor.scopes.repositories))
+
+
+def _refusal(actor: Actor, action: Action, target: Owned | Account) -> HubError:
+    name = target.name if isinstance(target, Account) else target.full_name
+    if not isinstance(target, Account) and not allowed(actor, Action.SEE, target):
         return RepositoryNotFound()
+    if action is Action.READ and isinstance(target, Repository) and target.gated:
+        return GatedRepository(f"{target.type} {name}", signed_in=not actor.is_anonymous)
     if actor.is_anonymous:
         return Unauthorized(f"You must be signed in to {action} in {name}; send a token with write access")
-    if actor.token_role is not TokenRole.WRITE:
-        return Forbidden(
-            f"Token '{actor.token_name}' of {actor.name} can only read; to {action} in {name} use a write token"
-        )
+    if not _token_allows(actor, action, target):
+        token = f"Token '{actor.token_name}' of {actor.name}"
+        if actor.token_role is TokenRole.READ:
+            return Forbidden(f"{token} can only read; to {action} in {name} use a write token")
+        return Forbidden(f"{token} is fine-grained and has no scope to {action} in {name}; make one that has")
     return Forbidden(f"{actor.name} may not {action} in {name}; ask an owner for the role 'write'")

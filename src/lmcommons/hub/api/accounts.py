@@ -1,13 +1,23 @@
 """Chapter 2: who am I, what may I reach, who are they."""
 
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from lmcommons.hub.accounts.permissions import Action
+from lmcommons.hub.accounts.permissions import RIGHTS, Action, Actor
 from lmcommons.hub.api.dependencies import Kind, actor, find_repository, hub_of, timestamp
-from lmcommons.hub.database.tables import Account, AccountKind, RepositoryType
+from lmcommons.hub.api.identities import object_id
+from lmcommons.hub.database.tables import Account, AccountKind, RepositoryType, TokenRole
 from lmcommons.hub.errors import NotFound, Unauthorized
+from lmcommons.hub.rooms import Hub
+
+PERMISSIONS = {
+    Action.READ: "repo.content.read",
+    Action.DISCUSS: "discussion.write",
+    Action.WRITE: "repo.write",
+    Action.MANAGE: "repo.settings",
+}
 
 router = APIRouter(prefix="/api")
 
@@ -21,7 +31,7 @@ def whoami(request: Request) -> dict[str, Any]:
     account = hub.accounts.find(sender.name)
     return {
         "type": "user",
-        "id": str(account.id),
+        "id": object_id(account.id),
         "name": account.name,
         "fullname": account.fullname,
         "email": account.email,
@@ -33,7 +43,7 @@ def whoami(request: Request) -> dict[str, Any]:
         "orgs": [
             {
                 "type": "org",
-                "id": str(organisation.id),
+                "id": object_id(organisation.id),
                 "name": organisation.name,
                 "fullname": organisation.fullname,
                 "email": None,
@@ -47,7 +57,11 @@ def whoami(request: Request) -> dict[str, Any]:
         ],
         "auth": {
             "type": "access_token",
-            "accessToken": {"displayName": sender.token_name, "role": sender.token_role},
+            "accessToken": {
+                "displayName": sender.token_name,
+                "role": sender.token_role,
+                **({"fineGrained": _fine_grained(hub, sender)} if sender.token_role is TokenRole.FINE_GRAINED else {}),
+            },
         },
     }
 
@@ -119,6 +133,21 @@ async def agent_harnesses() -> dict[str, Any]:
     return {"standardEnvVars": [], "harnesses": {}}
 
 
+def _fine_grained(hub: Hub, sender: Actor) -> dict[str, Any]:
+    """A token's scopes by what they are for, in the protocol's words."""
+    return {
+        "canReadGatedRepos": False,
+        "global": [],
+        "scoped": [
+            {
+                "entity": {"_id": object_id(id_), "type": type_, "name": name},
+                "permissions": [PERMISSIONS[action] for action in sorted(RIGHTS[right] & PERMISSIONS.keys())],
+            }
+            for type_, name, id_, right in hub.tokens.scopes_of(sender)
+        ],
+    }
+
+
 def _account(request: Request, name: str, kind: AccountKind) -> Account:
     account = hub_of(request).accounts.find(name)
     if account.kind is not kind:
@@ -127,14 +156,19 @@ def _account(request: Request, name: str, kind: AccountKind) -> Account:
 
 
 def _overview(request: Request, account: Account) -> dict[str, Any]:
-    owned = hub_of(request).repositories.owned(actor(request), account.id)
+    hub, sender = hub_of(request), actor(request)
+    kinds = Counter(repository.type for repository in hub.search.owned(sender, account.id))
+    followers, following = hub.follows.numbers(account)
     return {
         "fullname": account.fullname,
         "avatarUrl": "",
         "isPro": False,
         "createdAt": timestamp(account.created_at),
-        "numModels": sum(repository.type is RepositoryType.MODEL for repository in owned),
-        "numDatasets": sum(repository.type is RepositoryType.DATASET for repository in owned),
-        "numSpaces": 0,
-        "numLikes": 0,
+        "numModels": kinds[RepositoryType.MODEL],
+        "numDatasets": kinds[RepositoryType.DATASET],
+        "numSpaces": kinds[RepositoryType.SPACE],
+        "numLikes": hub.likes.number(account),
+        "numFollowers": followers,
+        "numFollowing": following,
+        "isFollowing": hub.follows.is_following(sender, account),
     }

@@ -10,10 +10,12 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Request
 
-from lmcommons.hub.accounts.permissions import Action, Actor
+from lmcommons.hub.accounts.issuing import digest
+from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor
+from lmcommons.hub.accounts.sign_in import COOKIE
 from lmcommons.hub.addresses import raw_path
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import BadRequest, NotFound, NotSupported, TooLarge, Unauthorized
+from lmcommons.hub.errors import BadRequest, NotFound, TooLarge, Unauthorized
 from lmcommons.hub.rooms import Hub
 
 T = TypeVar("T")
@@ -30,22 +32,46 @@ def hub_of(request: Request) -> Hub:
 def actor(request: Request) -> Actor:
     """Who sends the request: `Authorization: Bearer TOKEN`, or Basic with the token as password, as git sends it.
 
+    A browser that is signed in may look too: what its session's cookie comes with reads, and never changes anything.
     Reads the database: call it in a thread, as handlers that are not `async` do.
 
     Raises:
         Unauthorized: the token is not known, or the header cannot be read.
     """
-    scheme, _, value = request.headers.get("authorization", "").strip().partition(" ")
-    if not scheme:
-        return hub_of(request).accounts.actor(None)
+    hub, header = hub_of(request), request.headers.get("authorization", "").strip()
+    if header:
+        sender = hub.tokens.actor(_token(header))
+    elif request.method in ("GET", "HEAD"):
+        sender = hub.sign_in.actor(request.cookies.get(COOKIE)).reading
+    else:
+        sender = ANONYMOUS
+    if sender.account_id is not None:
+        hub.limits.remember(credentials_of(request), sender.account_id)
+        request.state.account = sender.name
+    return sender
+
+
+def credentials_of(request: Request) -> str:
+    """What names the request's credentials and cannot be turned back into them; empty where there are none."""
+    sent = request.headers.get("authorization") or request.cookies.get(COOKIE)
+    return digest(sent) if sent else ""
+
+
+def address_of(request: Request) -> str:
+    """The network address of the sender."""
+    return request.client.host if request.client else ""
+
+
+def _token(header: str) -> str:
+    scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
-        return hub_of(request).accounts.actor(value.strip())
-    if scheme.lower() == "basic":
-        try:
+        return value.strip()
+    try:
+        if scheme.lower() == "basic":
             name, _, token = b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError) as error:
-            raise Unauthorized("Invalid credentials in Authorization header") from error
-        return hub_of(request).accounts.actor(token or name)
+            return token or name
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthorized("Invalid credentials in Authorization header") from error
     raise Unauthorized("Invalid credentials in Authorization header")
 
 
@@ -53,14 +79,12 @@ def repository_type(plural: str) -> RepositoryType:
     """The type that a path names in the plural.
 
     Raises:
-        NotSupported: spaces, for now. NotFound: no such type.
+        NotFound: no such type.
     """
-    if plural in ("spaces", "space"):
-        raise NotSupported("Spaces are not offered by this hub")
     try:
         return RepositoryType(plural.removesuffix("s"))
     except ValueError as error:
-        raise NotFound(f"No repository type {plural!r}: use 'model' or 'dataset'") from error
+        raise NotFound(f"No repository type {plural!r}: use 'model', 'dataset' or 'space'") from error
 
 
 def find_repository(
@@ -122,6 +146,20 @@ def required(body: dict[str, Any], name: str, kind: type[T]) -> T:
     if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
         raise BadRequest(f"The field {name!r} is not valid Unicode: {value[:80]!a}")
     return value
+
+
+def private(body: dict[str, Any]) -> bool | None:
+    """What `visibility` or `private` of a JSON body asks for; None when it has neither.
+
+    Raises:
+        BadRequest: something else than these two are.
+    """
+    visibility = field(body, "visibility", str)
+    if visibility is None:
+        return field(body, "private", bool)
+    if visibility not in ("public", "private"):
+        raise BadRequest(f"visibility is 'public' or 'private' here, not {visibility!r}")
+    return visibility == "private"
 
 
 _KINDS: dict[type, str] = {

@@ -43,7 +43,8 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("X-Request-Id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("X-Request-Id") or headers.get("X-Amzn-Trace-Id", "")  # the second is the client's own
         identity = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["id"] = identity
 
@@ -60,8 +61,11 @@ def install(app: FastAPI, page: ErrorPage) -> None:
 
     def answer(request: Request, error: HubError) -> Response:
         wants_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
-        response = page(request, error) if wants_page else _json(error)
+        if not wants_page:
+            return json_response(error)
+        response = page(request, error)
         response.headers.update(_headers(error))
+        del response.headers["WWW-Authenticate"]  # a browser would ask for a token; the page says how to sign in
         return response
 
     async def on_hub_error(request: Request, error: Exception) -> Response:
@@ -72,15 +76,15 @@ def install(app: FastAPI, page: ErrorPage) -> None:
                 return answer(request, RepositoryNotFound())
             return Response(status_code=error.status, headers={"Location": address})
         if error.status >= 500:
-            log.error("request %s: %s %s: %s", request.state.id, request.method, request.url.path, error.message)
+            log.error("request %s: %s %s: %s", request.state.id, request.method, raw_path(request), error.message)
         return answer(request, error)
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        found = HubError(str(error.detail), headers=dict(error.headers or {}))
+        absent = error.status_code == HTTPStatus.NOT_FOUND
+        message = f"Nothing at {request.url.path}" if absent else str(error.detail)
+        found = HubError(message, headers=dict(error.headers or {}))
         found.status = error.status_code
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            found.message = f"Nothing at {request.url.path}"
         return answer(request, found)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
@@ -94,7 +98,7 @@ def install(app: FastAPI, page: ErrorPage) -> None:
         return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
 
     async def on_crash(request: Request, error: Exception) -> Response:
-        log.error("request %s: %s %s", request.state.id, request.method, request.url.path, exc_info=error)
+        log.error("request %s: %s %s", request.state.id, request.method, raw_path(request), exc_info=error)
         # Starlette answers this outside of all middleware, so the id is set here; the server closes the connection.
         headers = {"X-Request-Id": request.state.id, "Connection": "close"}
         message = f"The hub failed on this request; its log names it {request.state.id}"
@@ -107,12 +111,13 @@ def install(app: FastAPI, page: ErrorPage) -> None:
     app.add_exception_handler(Exception, on_crash)
 
 
-def _json(error: HubError) -> Response:
-    return JSONResponse({"error": error.message, **error.fields}, error.status)
+def json_response(error: HubError) -> Response:
+    """The error as clients read it."""
+    return JSONResponse({"error": error.message, **error.fields}, error.status, _headers(error))
 
 
 def _headers(error: HubError) -> dict[str, str]:
-    line = " ".join(error.message.split()).encode("unicode_escape").decode()[:1000]
+    line = error.message.encode("unicode_escape").decode()[:1000]
     headers = {"X-Error-Message": line, **error.headers}
     if error.code:
         headers["X-Error-Code"] = error.code

@@ -1,35 +1,62 @@
 """Chapter 4: large files by the Git LFS protocol, in one piece or in parts.
 
 Clients send content without a token, so the addresses that a batch answers with are signed: one object, one
-repository, one kind of request, one day.
+repository, one kind of request, one day. Where objects lie in a bucket, content goes to it without passing through the
+hub; the request to `verify`, which follows, has the hub read it back once. An object belongs to the repository, and can
+be named in a commit, from the moment when its size and sha256 are verified: not before, and not for its hash alone.
 Source: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md
 """
 
 import hashlib
 import hmac
 import math
+import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from lmcommons.hub.accounts.permissions import Action
+from lmcommons.hub.api.identities import LARGEST
+from lmcommons.hub.api.content import SAFETY, object_response
 from lmcommons.hub.api.dependencies import field, find_repository, hub_of, json_body, required
-from lmcommons.hub.database.tables import Repository
-from lmcommons.hub.errors import BadRequest, EntryNotFound, Forbidden, TooLarge
-from lmcommons.hub.objects.store import BLOCK, SHA256, Incoming
+from lmcommons.hub.database.tables import Repository, RepositoryType
+from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, Forbidden, HubError, TooLarge
+from lmcommons.hub.objects.s3 import PUT_LIMIT
+from lmcommons.hub.objects.store import BLOCK, SHA256, Incoming, object_key
 from lmcommons.hub.rooms import Hub
 
 OBJECTS_LIMIT = 1_000  # in one batch; clients send 100 or 256
 PARTS_LIMIT = 10_000
 VALID = 24 * 3600  # seconds that an address can be used
 LFS_JSON = "application/vnd.git-lfs+json"
+PREFIX = "/api/lfs"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a signed address is for: an object of a repository, which counts for an account.
+
+    Each upload has a `name` of its own, and where it goes to a bucket in parts, what the bucket calls these.
+    """
+
+    repository_id: int
+    account_id: int
+    sha256: str
+    size: int
+    name: str = ""
+    parts: str = ""
 
 
 async def batch(request: Request) -> Response:
@@ -45,71 +72,94 @@ def _batch(request: Request, body: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest(f"operation is 'upload' or 'download', not {operation!r}")
     wanted = _objects(required(body, "objects", list))
     kind = request.path_params["kind"]
-    action = Action.WRITE if operation == "upload" else Action.READ
+    # Whoever may open a pull request may send its objects; they are nothing until a commit names them.
+    action = Action.DISCUSS if operation == "upload" else Action.READ
     namespace, name = request.path_params["namespace"], request.path_params["name"]
     hub, sender, repository = find_repository(request, kind, namespace, name, action)
     if operation == "download":
         stored = hub.contents.stored(repository, wanted)
         objects = [_download(hub, repository, sha256, size, sha256 in stored) for sha256, size in wanted.items()]
-    else:
-        needed = hub.contents.needed(sender, repository, wanted)
-        in_parts = "multipart" in (field(body, "transfers", list) or [])
-        objects = [
-            _upload(hub, repository, sha256, size, in_parts=in_parts)
-            if sha256 in needed
-            else {"oid": sha256, "size": size}
-            for sha256, size in wanted.items()
-        ]
-    return {"transfer": "basic", "objects": objects, "hash_algo": "sha256"}
+        return {"transfer": "basic", "objects": objects, "hash_algo": "sha256"}
+    linked = hub.repositories.linked_objects(repository.id, wanted)
+    hub.accounts.require_room(repository.account_id, sum(size for name, size in wanted.items() if name not in linked))
+    needed = hub.contents.needed(sender, repository, wanted)
+    # All or none in parts: git-lfs gives one program the whole batch.
+    largest = max((wanted[name] for name in needed), default=0)
+    in_parts = "multipart" in (field(body, "transfers", list) or []) and largest > hub.settings.part_size
+    objects = [
+        _upload(hub, repository, sha256, size, in_parts=in_parts) if sha256 in needed else {"oid": sha256, "size": size}
+        for sha256, size in wanted.items()
+    ]
+    return {"transfer": "multipart" if in_parts else "basic", "objects": objects, "hash_algo": "sha256"}
 
 
 async def put_object(request: Request) -> Response:
     """Receive an object in one piece."""
-    hub, repository_id, sha256, size = _signed(request, "put")
-    await _receive(request, hub.objects.receive(sha256, size), size)
-    await run_in_threadpool(hub.repositories.link_objects, repository_id, {sha256: size})
-    return Response(headers={"ETag": f'"{sha256}"'})
+    hub, upload = _signed(request)
+    await run_in_threadpool(hub.accounts.require_room, upload.account_id, upload.size)
+    await _receive(request, hub.objects.receive(upload.sha256, upload.size), upload.size)
+    await run_in_threadpool(_link, hub, upload)
+    return Response(headers={"ETag": f'"{upload.sha256}"'})
 
 
 async def put_part(request: Request) -> Response:
-    """Receive one part of an object; the answer's ETag names what was received."""
+    """Receive one part of an object; clients want an ETag and send it back with the request that ends the upload."""
+    hub, upload = _signed(request)
     part: int = request.path_params["part"]
-    hub, repository_id, sha256, size = _signed(request, f"part{part}")
-    expected = min(hub.settings.part_size, size - (part - 1) * hub.settings.part_size)
-    upload = f"{repository_id}-{sha256}"
-    incoming = await _receive(request, hub.objects.receive_part(upload, part, expected), expected)
-    return Response(headers={"ETag": f'"{incoming.sha256}"'})
+    await run_in_threadpool(hub.accounts.require_room, upload.account_id, upload.size)
+    start, size = _part(hub, upload, part)
+    await _receive(request, hub.objects.receive_part(upload.name, start, size), size)
+    return Response(headers={"ETag": f'"{upload.name}-{part}"'})
 
 
 async def complete(request: Request) -> Response:
     """Make an object of its parts."""
-    hub, repository_id, sha256, size = _signed(request, "complete")
+    hub, upload = _signed(request)
+    body = await json_body(request)
 
     def join() -> None:
-        count = math.ceil(size / hub.settings.part_size)
-        if hub.objects.size(sha256) != size:  # a repeated request finds it made
-            hub.objects.join_parts(f"{repository_id}-{sha256}", count, sha256, size)
-        hub.repositories.link_objects(repository_id, {sha256: size})
+        if _is_linked(hub, upload):  # a repeated request
+            return
+        if (bucket := hub.objects.direct) is not None:
+            bucket.join_parts(upload.name, upload.parts, _etags(body, _parts(hub, upload)))
+        else:
+            hub.objects.join_parts(upload.name, upload.sha256, upload.size)
+            _link(hub, upload)
 
     await run_in_threadpool(join)
     return JSONResponse({"success": True})
 
 
 async def verify(request: Request) -> Response:
-    """Whether an object has arrived."""
-    hub, _, sha256, size = _signed(request, "verify")
-    if await run_in_threadpool(hub.objects.size, sha256) != size:
-        raise EntryNotFound(f"Object {sha256} of {size} bytes was not uploaded")
+    """Whether an object has arrived; one that was sent to the bucket is read back here."""
+    hub, upload = _signed(request)
+
+    def check() -> None:
+        if _is_linked(hub, upload):
+            return
+        if (bucket := hub.objects.direct) is None:
+            raise EntryNotFound(f"Object {upload.sha256} of {upload.size} bytes was not uploaded")
+        hub.accounts.require_room(upload.account_id, upload.size)
+        try:
+            bucket.accept(upload.name, object_key(upload.sha256), upload.sha256, upload.size)
+        except FileNotFoundError as error:
+            raise EntryNotFound(f"Object {upload.sha256} of {upload.size} bytes was not uploaded") from error
+        _link(hub, upload)
+
+    await run_in_threadpool(check)
     return JSONResponse({"success": True})
 
 
 async def get_object(request: Request) -> Response:
     """An object's content, whole or a range of it."""
-    hub, _, sha256, _ = _signed(request, "get")
-    if await run_in_threadpool(hub.objects.size, sha256) is None:
-        raise EntryNotFound(f"Object {sha256} is missing from the store")
-    headers = {"ETag": f'"{sha256}"', "X-Content-Type-Options": "nosniff"}
-    return FileResponse(hub.objects.path(sha256), headers=headers, media_type="application/octet-stream")
+    hub, upload = _signed(request)
+    headers = {
+        "ETag": f'"{upload.sha256}"',
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+        **SAFETY,
+    }
+    return await object_response(request, hub, upload.sha256, upload.size, headers)
 
 
 def _objects(values: list[Any]) -> dict[str, int]:
@@ -120,114 +170,163 @@ def _objects(values: list[Any]) -> dict[str, int]:
         if not isinstance(value, dict):
             raise BadRequest("`objects` must be an array of objects with `oid` and `size`")
         sha256, size = required(value, "oid", str), required(value, "size", int)
-        if not SHA256.fullmatch(sha256) or size < 0:
+        if not SHA256.fullmatch(sha256) or not 0 <= size <= LARGEST:
             raise BadRequest(f"{sha256[:80]!r}: `oid` must be a sha256 and `size` a number of bytes")
         wanted[sha256] = size
     return wanted
+
+
+def _etags(body: dict[str, Any], count: int) -> list[str]:
+    """What the client was answered for its parts, in their order.
+
+    Raises:
+        BadRequest: they are not `count` numbered ETags.
+    """
+    parts = required(body, "parts", list)
+    if len(parts) != count or not all(isinstance(part, dict) for part in parts):
+        raise BadRequest(f"`parts` must be an array of {count} objects with `partNumber` and `etag`")
+    return [required(part, "etag", str) for part in sorted(parts, key=lambda part: required(part, "partNumber", int))]
 
 
 def _download(hub: Hub, repository: Repository, sha256: str, size: int, stored: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"oid": sha256, "size": size, "authenticated": True}
     if not stored:
         return found | {"error": {"code": 404, "message": f"No such object in {repository.full_name}"}}
-    return found | {"actions": {"download": _action(hub, repository, sha256, size, "get")}}
+    upload = Upload(repository.id, repository.account_id, sha256, size)
+    return found | {"actions": {"download": _action(_address(hub, "GET", upload))}}
 
 
 def _upload(hub: Hub, repository: Repository, sha256: str, size: int, *, in_parts: bool) -> dict[str, Any]:
-    part_size = hub.settings.part_size
-    if in_parts and size > part_size:
-        count = math.ceil(size / part_size)
-        if count > PARTS_LIMIT:
-            return {
-                "oid": sha256,
-                "size": size,
-                "error": {"code": 422, "message": f"Larger than {part_size * PARTS_LIMIT:,} bytes"},
-            }
-        upload = _action(hub, repository, sha256, size, "complete")
-        addresses = {
-            str(part): _action(hub, repository, sha256, size, f"part{part}")["href"] for part in range(1, count + 1)
-        }
-        upload["header"] = {"chunk_size": str(part_size), **addresses}
+    part_size, bucket = hub.settings.part_size, hub.objects.direct
+    if in_parts and size > part_size * PARTS_LIMIT:
+        error = {"code": 422, "message": f"Larger than {part_size * PARTS_LIMIT:,} bytes"}
+        return {"oid": sha256, "size": size, "error": error}
+    upload = Upload(repository.id, repository.account_id, sha256, size, secrets.token_hex(16))
+    if in_parts:
+        if bucket is not None:
+            upload = replace(upload, parts=bucket.begin_parts(upload.name))
+        send = _action(_address(hub, "POST", upload, "/complete"))
+        send["header"] = {"chunk_size": str(part_size)}
+        for part in range(1, _parts(hub, upload) + 1):
+            # Padded, because git-lfs hands them on in the order of text.
+            send["header"][f"{part:05}"] = _part_address(hub, upload, part)
+    elif bucket is not None and 0 < size <= PUT_LIMIT:
+        send = _action(bucket.upload_address(upload.name, size, VALID))
     else:
-        upload = _action(hub, repository, sha256, size, "put")
-    actions = {"upload": upload, "verify": _action(hub, repository, sha256, size, "verify")}
+        send = _action(_address(hub, "PUT", upload))
+    actions = {"upload": send, "verify": _action(_address(hub, "POST", upload, "/verify"))}
     return {"oid": sha256, "size": size, "authenticated": True, "actions": actions}
 
 
-def _action(hub: Hub, repository: Repository, sha256: str, size: int, purpose: str) -> dict[str, Any]:
-    expires = int(time.time()) + VALID
-    path = f"/api/lfs/{repository.id}/{sha256}"
-    if purpose.startswith("part"):
-        path += f"/{purpose.removeprefix('part')}"
-    elif purpose in ("complete", "verify"):
-        path += f"/{purpose}"
-    signature = _signature(hub, repository.id, sha256, size, purpose, expires)
-    query = urlencode({"size": size, "expires": expires, "signature": signature})
-    return {"href": f"{hub.settings.public_url}{path}?{query}", "expires_in": VALID}
+def _part_address(hub: Hub, upload: Upload, part: int) -> str:
+    if (bucket := hub.objects.direct) is not None:
+        return bucket.part_address(upload.name, upload.parts, part, _part(hub, upload, part)[1], VALID)
+    return _address(hub, "PUT", upload, f"/{part}")
 
 
-def _signature(hub: Hub, repository_id: int, sha256: str, size: int, purpose: str, expires: int) -> str:
-    text = f"{repository_id} {sha256} {size} {purpose} {expires}"
-    return hmac.new(hub.secret, text.encode(), hashlib.sha256).hexdigest()
+def _parts(hub: Hub, upload: Upload) -> int:
+    return math.ceil(upload.size / hub.settings.part_size)
 
 
-def _signed(request: Request, purpose: str) -> tuple[Hub, int, str, int]:
-    """The hub, repository id, sha256 and size of a signed address.
+def _part(hub: Hub, upload: Upload, part: int) -> tuple[int, int]:
+    """Where part `part` (from 1) begins, and its bytes."""
+    start = (part - 1) * hub.settings.part_size
+    return start, min(hub.settings.part_size, upload.size - start)
+
+
+def _is_linked(hub: Hub, upload: Upload) -> bool:
+    return upload.sha256 in hub.repositories.linked_objects(upload.repository_id, [upload.sha256])
+
+
+def _link(hub: Hub, upload: Upload) -> None:
+    """Give the repository an object that has just been verified."""
+    if hub.contents.link(upload.repository_id, {upload.sha256: upload.size}):
+        raise Busy(f"Object {upload.sha256} was removed as garbage just now; send it again", seconds=1)
+
+
+def _action(address: str) -> dict[str, Any]:
+    return {"href": address, "expires_in": VALID}
+
+
+def _address(hub: Hub, method: str, upload: Upload, rest: str = "") -> str:
+    """An address of the hub that says what it is for, and that the hub wrote it."""
+    values = asdict(upload) | {"expires": int(time.time()) + VALID}
+    text = f"{PREFIX}{rest}?{urlencode(values)}"
+    return f"{hub.settings.public_url}{text}&signature={_signature(hub, method, text)}"
+
+
+def _signature(hub: Hub, method: str, text: str) -> str:
+    return hmac.new(hub.secret, f"lfs {method} {text}".encode(), hashlib.sha256).hexdigest()
+
+
+def _signed(request: Request) -> tuple[Hub, Upload]:
+    """What a signed address is for.
 
     Raises:
         Forbidden: the signature is wrong or too old.
     """
-    hub, query = hub_of(request), request.query_params
-    repository_id: int = request.path_params["repository_id"]
-    sha256: str = request.path_params["sha256"]
-    try:
-        size, expires = int(query.get("size", "")), int(query.get("expires", ""))
-    except ValueError as error:
-        raise Forbidden("This address is incomplete; ask for a new one with a batch request") from error
-    expected = _signature(hub, repository_id, sha256, size, purpose, expires)
-    if not hmac.compare_digest(expected, query.get("signature", "")) or expires < time.time():
+    hub = hub_of(request)
+    query, _, signature = request.url.query.rpartition("&signature=")
+    method = "GET" if request.method == "HEAD" else request.method
+    expected = _signature(hub, method, f"{request.url.path}?{query}")
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    if not hmac.compare_digest(expected.encode(), signature.encode()) or int(values.pop("expires")) < time.time():
         raise Forbidden("This address is no longer valid; ask for a new one with a batch request")
-    return hub, repository_id, sha256, size
+    return hub, Upload(
+        repository_id=int(values["repository_id"]),
+        account_id=int(values["account_id"]),
+        sha256=values["sha256"],
+        size=int(values["size"]),
+        name=values["name"],
+        parts=values["parts"],
+    )
 
 
-async def _receive(request: Request, receiving: AbstractContextManager[Incoming], size: int) -> Incoming:
-    """Write the body to the store in blocks of 1 MiB; a body that is too long is not read to its end."""
+async def _receive(request: Request, receiving: AbstractContextManager[Incoming], size: int) -> None:
+    """Write the body to the store, some blocks at a time; a body that is too long is not read to its end."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) != size:
         raise BadRequest(f"{announced} bytes were sent and {size} expected; nothing was stored")
     async with contextmanager_in_threadpool(receiving) as incoming:
-        block = bytearray()
-        async for chunk in request.stream():
-            block += chunk
-            if len(block) >= BLOCK:
-                await run_in_threadpool(incoming.write, bytes(block))
-                block.clear()
-                if incoming.size > size:
-                    break
-        await run_in_threadpool(incoming.write, bytes(block))
-    return incoming
+        blocks: list[bytes] = []
+        waiting = 0
+        async for block in request.stream():
+            blocks.append(block)
+            waiting += len(block)
+            if waiting >= BLOCK:
+                await run_in_threadpool(_write, incoming, blocks)
+                blocks, waiting = [], 0
+        await run_in_threadpool(_write, incoming, blocks)
 
 
-def _routes() -> list[BaseRoute]:
-    path = "/{namespace}/{name}.git/info/lfs/objects/batch"
-    stored = "/api/lfs/{repository_id:int}/{sha256}"
-    found: list[BaseRoute] = [
-        Route(stored, put_object, methods=["PUT"]),
-        Route(stored, get_object, methods=["GET"]),
-        Route(f"{stored}/complete", complete, methods=["POST"]),
-        Route(f"{stored}/verify", verify, methods=["POST"]),
-        Route(f"{stored}/{{part:int}}", put_part, methods=["PUT"]),
-    ]
-    prefixes = {"datasets": "/datasets", "spaces": "/spaces", "models": ""}
-    return [*found, *(Route(prefix + path, _of_kind(kind), methods=["POST"]) for kind, prefix in prefixes.items())]
+def _write(incoming: Incoming, blocks: list[bytes]) -> None:
+    for block in blocks:
+        incoming.write(block)
 
 
-def _of_kind(kind: str) -> Any:
-    async def endpoint(request: Request) -> Response:
-        request.path_params["kind"] = kind
-        return await batch(request)
+async def _explained(request: Request, *, handler: Handler, kind: RepositoryType | None = None) -> Response:
+    """Call a handler; git-lfs reads in the field `message` what went wrong."""
+    if kind is not None:
+        request.path_params["kind"] = kind.plural
+    try:
+        return await handler(request)
+    except HubError as error:
+        error.fields.setdefault("message", error.message)
+        raise
 
-    return endpoint
+
+def _route(path: str, handler: Handler, method: str, kind: RepositoryType | None = None) -> Route:
+    return Route(path, partial(_explained, handler=handler, kind=kind), methods=[method], name=handler.__name__)
 
 
-routes = _routes()
+routes = [
+    _route(PREFIX, put_object, "PUT"),
+    _route(PREFIX, get_object, "GET"),
+    _route(f"{PREFIX}/complete", complete, "POST"),
+    _route(f"{PREFIX}/verify", verify, "POST"),
+    _route(f"{PREFIX}/{{part:int}}", put_part, "PUT"),
+    *(
+        _route(f"/{kind.prefix}{{namespace}}/{{name}}.git/info/lfs/objects/batch", batch, "POST", kind)
+        for kind in RepositoryType
+    ),
+]

@@ -7,8 +7,7 @@ from fastapi import APIRouter, Request
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.addresses import segments_after
 from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required
-from lmcommons.hub.repos.git import Ref
-from lmcommons.hub.repos.repositories import MAIN
+from lmcommons.hub.repos.git import BRANCHES, TAGS, Ref, full_ref
 
 SQUASH_MESSAGE = "Squash history"
 
@@ -18,7 +17,7 @@ router = APIRouter(prefix="/api")
 @router.get("/{kind}/{namespace}/{name}/refs")
 def refs(request: Request, kind: Kind, namespace: str, name: str, include_prs: bool = False) -> dict[str, Any]:
     """Branches and tags, and pull requests when they are asked for."""
-    hub, _, repository = find_repository(request, kind, namespace, name)
+    hub, _, repository = find_repository(request, kind, namespace, name, Action.SEE)
     found = hub.repositories.git(repository).refs()
     answer: dict[str, Any] = {"branches": _items(found.branches), "converts": [], "tags": _items(found.tags)}
     if include_prs:
@@ -28,22 +27,21 @@ def refs(request: Request, kind: Kind, namespace: str, name: str, include_prs: b
 
 @router.post("/{kind}/{namespace}/{name}/branch/{rest:path}")
 def create_branch(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
-    """A branch at `startingPoint`, by default at main."""
+    """A branch at `startingPoint`, by default at the default branch."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    branch = _last(request)
-    start = field(body, "startingPoint", str) or MAIN
-    commit = hub.repositories.git(repository).create_branch(branch, start)
-    hub.repositories.record("branch.created", sender, repository, branch=branch, commit=commit)
+    branch, git = _last(request), hub.repositories.git(repository)
+    commit = git.create_branch(branch, field(body, "startingPoint", str) or git.default_branch)
+    hub.commits.moved(sender, repository, BRANCHES + branch, None, commit)
     return {}
 
 
 @router.delete("/{kind}/{namespace}/{name}/branch/{rest:path}")
 def delete_branch(request: Request, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
-    """Remove a branch, but never main."""
+    """Remove a branch, but never main or the default branch."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
     branch = _last(request)
-    hub.repositories.git(repository).delete_branch(branch)
-    hub.repositories.record("branch.deleted", sender, repository, branch=branch)
+    before = hub.repositories.git(repository).delete_branch(branch)
+    hub.commits.moved(sender, repository, BRANCHES + branch, before, None)
     return {}
 
 
@@ -59,7 +57,7 @@ def create_tag(request: Request, kind: Kind, namespace: str, name: str, body: Bo
         author_name=sender.name or "",
         author_email=sender.email,
     )
-    hub.repositories.record("tag.created", sender, repository, tag=tag, commit=commit)
+    hub.commits.moved(sender, repository, TAGS + tag, None, commit)
     return {}
 
 
@@ -68,25 +66,24 @@ def delete_tag(request: Request, kind: Kind, namespace: str, name: str) -> dict[
     """Remove a tag."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
     tag = _last(request)
-    hub.repositories.git(repository).delete_tag(tag)
-    hub.repositories.record("tag.deleted", sender, repository, tag=tag)
+    before = hub.repositories.git(repository).delete_tag(tag)
+    hub.commits.moved(sender, repository, TAGS + tag, before, None)
     return {}
 
 
 @router.post("/{kind}/{namespace}/{name}/super-squash/{rest:path}")
 def super_squash(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
-    """Replace a branch's history by one commit."""
+    """Replace the history of a branch or a pull request by one commit."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    branch = _last(request)
-    commit = hub.repositories.git(repository).squash(
+    branch, git = _last(request), hub.repositories.git(repository)
+    before = git.branch(branch)
+    commit = git.squash(
         branch,
         message=field(body, "message", str) or SQUASH_MESSAGE,
         author_name=sender.name or "",
         author_email=sender.email,
     )
-    hub.repositories.record("branch.squashed", sender, repository, branch=branch, commit=commit)
-    if branch == MAIN:
-        hub.commits.refresh(repository)
+    hub.commits.moved(sender, repository, full_ref(branch), before, commit)
     return {"commitOid": commit}
 
 

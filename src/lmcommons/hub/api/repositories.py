@@ -1,10 +1,13 @@
 """Chapter 3: make, find, list, rename and delete repositories."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
+from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.dependencies import (
     Body,
     Kind,
@@ -12,28 +15,20 @@ from lmcommons.hub.api.dependencies import (
     field,
     find_repository,
     hub_of,
-    next_link,
+    private,
     repository_type,
     required,
     timestamp,
 )
-from lmcommons.hub.api.information import (
-    BRIEF,
-    FULL,
-    FULL_OF_MODELS,
-    OF_MODELS,
-    View,
-    check_expand,
-    information,
-)
-from lmcommons.hub.database.tables import RepositoryType
-from lmcommons.hub.errors import BadRequest, Conflict, NotSupported, RepositoryNotFound
+from lmcommons.hub.database.tables import Bucket, Gate, Repository
+from lmcommons.hub.errors import BadRequest, Conflict, NotSupported, Unauthorized
 from lmcommons.hub.repos import cards
-from lmcommons.hub.repos.repositories import Listing
+from lmcommons.hub.rooms import Hub
 
-PAGE = 1000  # repositories in one answer, at most
-SLOW_PAGE = 100  # where each needs a look into its files
-SLOW = {"config", "evalResults", "siblings"}
+RUNNING = (  # what the protocol has for spaces that run
+    "dev-mode", "hardware", "logs/build", "logs/run", "pause", "restart", "runtime", "secrets", "sleeptime",
+    "variables", "volumes",
+)  # fmt: skip
 
 router = APIRouter(prefix="/api")
 
@@ -43,20 +38,23 @@ def create(request: Request, body: Body) -> Response:
     """A new repository with its first commit; 409 with its address when it exists."""
     hub = hub_of(request)
     type_ = repository_type(field(body, "type", str) or "model")
-    name = required(body, "name", str)
-    namespace = field(body, "organization", str)
-    if "/" in name:
-        namespace, _, name = name.partition("/")
-    public_url = hub.settings.public_url
-    try:
-        repository = hub.commits.create_repository(actor(request), type_, namespace, name, private=_private(body))
-    except Conflict as error:
-        path = error.fields.pop("path", None)
-        if path is not None:
-            error.fields["url"] = f"{public_url}/{path}"
-        raise
-    url = f"{public_url}/{repository.path}"
-    return JSONResponse({"url": url, "name": repository.full_name, "id": f"{repository.id:024x}"})
+    namespace, name = _target(required(body, "name", str), field(body, "organization", str))
+    sdk = field(body, "sdk", str)
+    with _existing(hub):
+        repository = hub.commits.create_repository(
+            actor(request), type_, namespace, name, private=private(body), sdk=sdk
+        )
+    return _made(hub, repository)
+
+
+@router.post("/{kind}/{namespace}/{name}/duplicate")
+def duplicate(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> Response:
+    """A new repository, `repository`, with the history and files of this one; all of them are there at once."""
+    hub, sender, source = find_repository(request, kind, namespace, name)
+    target, target_name = _target(required(body, "repository", str), None)
+    with _existing(hub):
+        repository = hub.commits.duplicate(sender, source, target, target_name, private=private(body))
+    return _made(hub, repository, filesCopyPending=False)
 
 
 @router.delete("/repos/delete")
@@ -73,118 +71,50 @@ def delete(request: Request, body: Body) -> Response:
 
 @router.post("/repos/move")
 def move(request: Request, body: Body) -> dict[str, Any]:
-    """Another name, another namespace, or both; the former address redirects."""
-    hub = hub_of(request)
-    type_ = repository_type(field(body, "type", str) or "model")
+    """Another name, another namespace, or both, for a repository or bucket; the former address redirects."""
+    hub, kind = hub_of(request), field(body, "type", str) or "model"
     former, current = required(body, "fromRepo", str), required(body, "toRepo", str)
     if former.count("/") != 1 or current.count("/") != 1:
         raise BadRequest("fromRepo and toRepo must be namespace/name")
-    repository = hub.repositories.move(actor(request), type_, former, current)
-    return {"url": f"{hub.settings.public_url}/{repository.path}"}
+    if kind == "bucket":
+        path = hub.buckets.move(actor(request), former, current).path
+    else:
+        path = hub.repositories.move(actor(request), repository_type(kind), former, current).path
+    return {"url": f"{hub.settings.public_url}/{path}"}
 
 
 @router.put("/{kind}/{namespace}/{name}/settings")
 def update_settings(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
-    """Visibility. The client sends `gated` too, which may only be false."""
-    if body.get("gated") not in (None, False):
-        raise NotSupported("Gated access comes with a later version of this hub; use a private repository")
-    sender, type_ = actor(request), repository_type(kind)
-    repository = hub_of(request).repositories.set_private(sender, type_, f"{namespace}/{name}", _private(body))
-    return {"private": repository.private, "gated": False}
-
-
-@router.get("/{kind}-tags-by-type")
-def tags_by_type(request: Request, kind: Kind) -> dict[str, list[dict[str, str]]]:
-    """The tags of public repositories, by their prefix."""
-    groups: dict[str, list[dict[str, str]]] = {}
-    for tag in hub_of(request).repositories.tags(repository_type(kind)):
-        prefix, colon, label = tag.partition(":")
-        group = prefix if colon else "other"
-        groups.setdefault(group, []).append({"id": tag, "label": label or tag, "type": group})
-    return groups
-
-
-@router.get("/{kind}")
-def listing(
-    request: Request,
-    kind: Kind,
-    search: str | None = None,
-    author: str | None = None,
-    filter_: list[str] = Query([], alias="filter"),
-    pipeline_tag: str | None = None,
-    sort: str = "trendingScore",
-    direction: Literal["-1", "1"] = "-1",
-    limit: int = Query(PAGE, ge=1),
-    offset: int = Query(0, ge=0, alias="cursor"),
-    full: bool = False,
-    config: bool = False,
-    card_data: bool = Query(False, alias="cardData"),
-    expand: list[str] = Query([]),
-) -> Response:
-    """Repositories that the sender may see; the next page is in the Link header."""
-    type_ = repository_type(kind)
-    check_expand(type_, expand)
-    tags = [*filter_, *([pipeline_tag] if pipeline_tag else [])]
-    names: set[str] = set(expand)
-    if not expand:
-        names.update(BRIEF)
-        if type_ is RepositoryType.MODEL:
-            names.update(OF_MODELS)
-        else:
-            names.update(("sha", "disabled", "description"))
-        if full:
-            names.update(("sha", "siblings", "disabled"))
-        if config and type_ is RepositoryType.MODEL:
-            names.add("config")
-        if card_data or full:
-            names.add("cardData")
-    query = Listing(
-        search=search,
-        author=author,
-        tags=tuple(tag for part in tags for tag in part.split(",") if tag),
-        sort={"last_modified": "lastModified", "created_at": "createdAt"}.get(sort, sort),
-        ascending=direction == "1",
-        offset=offset,
-        limit=min(limit, SLOW_PAGE if names & SLOW else PAGE),
+    """Visibility; to whom files are given (`gated`: "auto", "manual" or false); the default branch."""
+    hub, sender, repository = find_repository(request, kind, namespace, name, Action.MANAGE)
+    if branch := field(body, "defaultBranch", str):
+        hub.commits.set_default_branch(sender, repository, branch)
+    repository = hub.repositories.change(
+        sender, repository.type, repository.full_name, private=private(body), gated=_gate(body)
     )
-    hub = hub_of(request)
-    repositories, more = hub.repositories.listing(actor(request), type_, query)
-    answer = [information(View(hub, repository), sorted(names)) for repository in repositories]
-    return JSONResponse(answer, headers=next_link(request, cursor=offset + query.limit) if more else None)
+    return {"private": repository.private, "gated": repository.gated or False}
 
 
-@router.get("/{kind}/{namespace}/{name}")
-@router.get("/{kind}/{namespace}/{name}/revision/{revision:path}")
-def info(
-    request: Request,
-    kind: Kind,
-    namespace: str,
-    name: str,
-    revision: str | None = None,
-    blobs: bool = False,
-    expand: list[str] = Query([]),
-) -> dict[str, Any]:
-    """Everything about a repository at a revision, or only what `expand` names."""
-    hub, _, repository = find_repository(request, kind, namespace, name)
-    check_expand(repository.type, expand)
-    repository = hub.commits.refresh(repository)
-    commit = hub.repositories.git(repository).resolve(revision) if revision is not None else None
-    names = expand or [*FULL, *(FULL_OF_MODELS if repository.type is RepositoryType.MODEL else ("description",))]
-    return information(View(hub, repository, commit, blobs), names)
+def running_space(request: Request, namespace: str, name: str) -> None:
+    """Spaces are kept here, and run elsewhere."""
+    find_repository(request, "spaces", namespace, name, Action.SEE)
+    raise NotSupported("This hub keeps the files of spaces and runs none: it has no hardware, secrets or logs of them")
 
 
-@router.get("/{kind}/{name}")
-@router.get("/{kind}/{name}/revision/{revision:path}")
-def without_namespace(kind: Kind, name: str) -> None:
-    """Every repository here has a namespace."""
-    raise RepositoryNotFound
+for part in RUNNING:
+    router.add_api_route(
+        f"/spaces/{{namespace}}/{{name}}/{part}", running_space, methods=["GET", "POST", "PUT", "DELETE"], name=part
+    )
 
 
 @router.post("/validate-yaml")
-def validate_yaml(body: Body) -> Response:
-    """What is wrong with a card's metadata; 400 when something is."""
+def validate_yaml(request: Request, body: Body) -> Response:
+    """What is wrong with a card's metadata, as JSON or as lines of text; 400 when something is."""
     content = required(body, "content", str)
-    errors = [{"message": message} for message in cards.metadata_errors(content)]
+    found = cards.metadata_errors(content)
+    if found and request.headers.get("accept") == "text/plain":
+        return PlainTextResponse("\n".join(f"- Error: {message}" for message in found), 400)
+    errors = [{"message": message} for message in found]
     warnings = [] if errors or cards.split(content)[0] else [{"message": "empty or missing YAML metadata"}]
     return JSONResponse({"errors": errors, "warnings": warnings}, 400 if errors else 200)
 
@@ -193,7 +123,9 @@ def validate_yaml(body: Body) -> Response:
 def own_repositories(request: Request) -> list[dict[str, Any]]:
     """The sender's repositories with their storage."""
     sender = actor(request)
-    return _repositories_of(request, sender.name or "")
+    if sender.name is None:
+        raise Unauthorized("You must be signed in to list your repositories; send a token")
+    return _repositories_of(request, sender.name)
 
 
 @router.get("/organizations/{organisation}/settings/repositories")
@@ -202,25 +134,55 @@ def organisation_repositories(request: Request, organisation: str) -> list[dict[
     return _repositories_of(request, organisation)
 
 
+def _target(name: str, namespace: str | None) -> tuple[str | None, str]:
+    """The namespace, None for the sender's own, and the name of a new repository."""
+    first, slash, rest = name.partition("/")
+    return (first, rest) if slash else (namespace, name)
+
+
+@contextmanager
+def _existing(hub: Hub) -> Iterator[None]:
+    """Tell the address of a repository that exists already: `exist_ok` reads it."""
+    try:
+        yield
+    except Conflict as error:
+        path = error.fields.pop("path", None)
+        if path is not None:
+            error.fields["url"] = f"{hub.settings.public_url}/{path}"
+        raise
+
+
+def _made(hub: Hub, repository: Repository, **more: bool) -> Response:
+    url = f"{hub.settings.public_url}/{repository.path}"
+    return JSONResponse({"url": url, "name": repository.full_name, "id": f"{repository.id:024x}", **more})
+
+
 def _repositories_of(request: Request, name: str) -> list[dict[str, Any]]:
-    hub = hub_of(request)
+    hub, sender = hub_of(request), actor(request)
     account = hub.accounts.find(name)
-    return [
-        {
-            "id": repository.full_name,
-            "type": repository.type,
-            "visibility": "private" if repository.private else "public",
-            "storage": repository.storage,
-            "updatedAt": timestamp(repository.updated_at),
-        }
-        for repository in hub.repositories.owned(actor(request), account.id)
+    repositories = [
+        _storage(repository.type, repository, repository.storage)
+        for repository in hub.search.owned(sender, account.id)
+    ]
+    return repositories + [
+        _storage("bucket", bucket, bucket.size) for bucket in hub.buckets.listing(sender, account.name)
     ]
 
 
-def _private(body: dict[str, Any]) -> bool | None:
-    visibility = field(body, "visibility", str)
-    if visibility is None:
-        return field(body, "private", bool)
-    if visibility not in ("public", "private"):
-        raise BadRequest(f"visibility is 'public' or 'private' here, not {visibility!r}")
-    return visibility == "private"
+def _storage(kind: str, of: Repository | Bucket, size: int) -> dict[str, Any]:
+    return {
+        "id": of.full_name,
+        "type": kind,
+        "visibility": "private" if of.private else "public",
+        "storage": size,
+        "updatedAt": timestamp(of.updated_at),
+    }
+
+
+def _gate(body: dict[str, Any]) -> Gate | None:
+    gated = body.get("gated")
+    if gated is None:
+        return None
+    if gated not in (False, Gate.AUTO, Gate.MANUAL):
+        raise BadRequest(f"gated is 'auto', 'manual' or false, not {gated!r}")
+    return Gate(gated or "")

@@ -8,7 +8,9 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.addresses import segments_after
 from lmcommons.hub.api.dependencies import (
     JSON_LIMIT,
@@ -18,8 +20,10 @@ from lmcommons.hub.api.dependencies import (
     read_body,
     timestamp,
 )
-from lmcommons.hub.errors import BadRequest
-from lmcommons.hub.repos.git import Commit, Entry, GitRepository
+from lmcommons.hub.database.tables import Repository
+from lmcommons.hub.errors import BadRequest, RepositoryNotFound
+from lmcommons.hub.repos.git import Commit, Entry
+from lmcommons.hub.rooms import Hub
 
 TREE_LIMIT = 1_000  # entries on a page
 EXPANDED_LIMIT = 50  # when each comes with its last commit
@@ -43,7 +47,7 @@ def tree(
     limit: Annotated[int, Query(ge=1)] = TREE_LIMIT,
 ) -> Response:
     """The entries of a folder; following pages stay at the commit of the first."""
-    hub, _, repository = find_repository(request, kind, namespace, name)
+    hub, _, repository = find_repository(request, kind, namespace, name, Action.SEE)
     git = hub.repositories.git(repository)
     revision, *path = segments_after(request, FIXED_PARTS)
     if cursor is None:
@@ -53,7 +57,7 @@ def tree(
     limit = min(limit, EXPANDED_LIMIT if expand else TREE_LIMIT)
     entries = git.entries(commit, "/".join(path).strip("/"), recursive=recursive, start=start, limit=limit + 1)
     headers = next_link(request, cursor=_write_cursor(commit, start + limit)) if len(entries) > limit else None
-    return JSONResponse(_items(git, commit, entries[:limit], expand=expand), headers=headers)
+    return JSONResponse(_items(hub, repository, commit, entries[:limit], expand=expand), headers=headers)
 
 
 async def _paths_asked(request: Request) -> tuple[list[str], bool]:
@@ -84,12 +88,12 @@ def paths_info(
     asked: Annotated[tuple[list[str], bool], Depends(_paths_asked)],
 ) -> list[dict[str, Any]]:
     """The entries at some paths; those that do not exist are left out."""
-    hub, _, repository = find_repository(request, kind, namespace, name)
+    hub, _, repository = find_repository(request, kind, namespace, name, Action.SEE)
     git = hub.repositories.git(repository)
     commit = git.resolve("/".join(segments_after(request, FIXED_PARTS)))
     paths, expand = asked
     entries = git.existing(commit, dict.fromkeys(path.strip("/") for path in paths))
-    return _items(git, commit, entries, expand=expand)
+    return _items(hub, repository, commit, entries, expand=expand)
 
 
 @router.get("/{kind}/{namespace}/{name}/commits/{rest:path}")
@@ -102,7 +106,7 @@ def commits(
     limit: Annotated[int, Query(ge=1, le=COMMITS_LIMIT)] = 50,
 ) -> Response:
     """The commits that led to a revision, newest first; page `p` counts from 0."""
-    hub, _, repository = find_repository(request, kind, namespace, name)
+    hub, _, repository = find_repository(request, kind, namespace, name, Action.SEE)
     git = hub.repositories.git(repository)
     found = git.commits("/".join(segments_after(request, FIXED_PARTS)), start=p * limit, limit=limit + 1)
     formatted = "formatted" in request.query_params.getlist("expand[]") + request.query_params.getlist("expand")
@@ -110,13 +114,30 @@ def commits(
     return JSONResponse(items, headers=next_link(request, p=p + 1) if len(found) > limit else None)
 
 
-def _items(git: GitRepository, commit: str, entries: list[Entry], *, expand: bool) -> list[dict[str, Any]]:
-    last = git.last_commits(commit, [entry.path for entry in entries]) if expand else {}
+async def without_namespace(request: Request) -> Response:
+    """Every repository here has a namespace; a client that gives none is told so in its own terms."""
+    raise RepositoryNotFound
+
+
+# Tried after all others: what looks like these may be about a repository that is called `tree`.
+routes = [
+    Route(f"/api/{{kind}}/{{name}}/{what}/{{rest:path}}", without_namespace, methods=["GET", "POST"])
+    for what in ("commits", "paths-info", "tree")
+]
+
+
+def _items(
+    hub: Hub, repository: Repository, commit: str, entries: list[Entry], *, expand: bool
+) -> list[dict[str, Any]]:
+    last = hub.last_commits.of(repository, commit, [entry.path for entry in entries]) if expand else {}
+    xet = hub.objects.xet.hash_of((entry.lfs.sha256 for entry in entries if entry.lfs), repository.scope)
     items = []
     for entry in entries:
         item: dict[str, Any] = {"type": entry.type, "oid": entry.oid, "size": entry.size, "path": entry.path}
         if entry.lfs is not None:
             item["lfs"] = {"oid": entry.lfs.sha256, "size": entry.lfs.size, "pointerSize": entry.lfs.pointer_size}
+            if entry.lfs.sha256 in xet:
+                item["xetHash"] = xet[entry.lfs.sha256]
         if expand:
             changed = last[entry.path]
             item["lastCommit"] = {"id": changed.oid, "title": changed.title, "date": timestamp(changed.date)}

@@ -7,16 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from lmcommons.errors import CommandError
 from lmcommons.hub.database.migrations import NEWEST
-from lmcommons.hub.errors import InsufficientStorage
+from lmcommons.hub.errors import BadRequest, InsufficientStorage
 from lmcommons.hub.settings import Settings
 
 POOL = 20  # connections kept open; as many again while there is need: one for each thread that answers requests
 BUSY_LIMIT = 30  # seconds that a writer waits for another one
+WRITER = 7_860_786  # PostgreSQL's advisory lock of the one writer; any number that all of a hub's processes share
 FULL = ("disk is full", "No space left on device")  # how SQLite and PostgreSQL tell it
 
 
@@ -41,8 +42,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view of the database; nothing is written."""
-        with self._reads() as session:
+        """A consistent view of the database; nothing is written.
+
+        Raises:
+            BadRequest: a value that no row can have.
+        """
+        with _values_that_fit(), self._reads() as session:
             yield session
 
     @contextmanager
@@ -50,10 +55,11 @@ class Database:
         """One transaction: committed at the end of the block, rolled back on an error; one writer at a time.
 
         Raises:
+            BadRequest: a value that no row can have.
             InsufficientStorage: the disk is full.
         """
         try:
-            with self._writes.begin() as session:
+            with _values_that_fit(), self._writes.begin() as session:
                 yield session
         except OperationalError as error:
             if any(words in str(error.orig) for words in FULL):
@@ -71,6 +77,15 @@ class Database:
                 found = connection.scalar(text("SELECT version_num FROM alembic_version"))
             if found != NEWEST:
                 _upgrade(connection, found)
+
+
+@contextmanager
+def _values_that_fit() -> Iterator[None]:
+    """PostgreSQL takes no NUL in texts and no number past a column's range, wherever in a request they come from."""
+    try:
+        yield
+    except DataError as error:
+        raise BadRequest("A value in the request holds the character NUL, or is too large") from error
 
 
 def _upgrade(connection: Connection, found: str | None) -> None:
@@ -92,6 +107,9 @@ def _engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _prepare_postgresql)
+        event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
@@ -105,3 +123,20 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later cannot wait for another writer: take the lock at once.
     immediate = connection.get_execution_options().get("write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # A block that reads sees one state of the database, as on SQLite.
+    connection.execute(
+        f"SET lock_timeout = '{BUSY_LIMIT}s'; SET default_transaction_isolation = 'repeatable read'; SET TIME ZONE 'UTC'"
+    )
+    connection.commit()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # Writers take turns, as on SQLite: what a block has read is still so when it writes. Each statement of a writer
+    # sees what the one before it committed, because the state is not the one from before it waited.
+    if connection.get_execution_options().get("write"):
+        connection.exec_driver_sql(
+            f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({WRITER})"
+        )

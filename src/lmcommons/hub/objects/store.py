@@ -1,74 +1,84 @@
-"""The object store on disk: `ab/cd/abcd…`, written whole, verified and synced before it has its name."""
+"""Objects by sha256: plain blobs `ab/cd/abcd…`, or made of Xet xorbs; each was verified before it is here.
 
+Readers do not know which of the two an object is.
+"""
+
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lmcommons.files import sha256_file, sync_directory
-from lmcommons.hub.errors import BadRequest, EntryNotFound, storage_errors
+from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, storage_errors
+from lmcommons.hub.objects.blobs import Blob, Blobs
+from lmcommons.hub.objects.s3 import S3Blobs
+from lmcommons.hub.objects.xet.store import XetStore
 
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-STALE = 7 * 24 * 3600  # seconds after which an unfinished upload is removed
+KEY = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/(\1\2[0-9a-f]{60})", re.ASCII)
 BLOCK = 1 << 20  # bytes
 
 
 class Incoming:
-    """A file that is being received; hashed as it is written."""
+    """A file that is being received, of at most `limit` bytes; hashed as it is written."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, limit: int, digest: "hashlib._Hash | None" = None) -> None:
         self._file = file
-        self._digest = hashlib.sha256()
+        self._limit = limit
+        self._digest = digest
         self.size = 0
 
-    @property
-    def sha256(self) -> str:
-        """Of what was written so far."""
-        return self._digest.hexdigest()
-
     def write(self, block: bytes) -> None:
-        """Append a block."""
-        self._file.write(block)
-        self._digest.update(block)
+        """Append a block.
+
+        Raises:
+            BadRequest: it goes past the limit.
+        """
         self.size += len(block)
+        if self.size > self._limit:
+            raise BadRequest(f"More than the {self._limit} bytes that were announced; nothing was stored")
+        self._file.write(block)
+        if self._digest is not None:
+            self._digest.update(block)
 
 
 class ObjectStore:
-    """Objects below one directory; unfinished ones are in `incoming/`."""
+    """Plain objects in `blobs` and those of `xet`; unfinished ones are files in the staging directory of `blobs`."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._incoming = directory / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
+    def __init__(self, blobs: Blobs, xet: XetStore) -> None:
+        self.blobs = blobs
+        self.xet = xet
 
-    def path(self, sha256: str) -> Path:
-        """Where the object lies, or would."""
-        if not SHA256.fullmatch(sha256):
-            raise BadRequest(f"Not a sha256: {sha256[:80]!r}; 64 lower-case hexadecimal digits are expected")
-        return self._directory / sha256[:2] / sha256[2:4] / sha256
+    @property
+    def direct(self) -> S3Blobs | None:
+        """Where clients send objects and fetch them without the hub; None where the hub does it."""
+        return self.blobs if isinstance(self.blobs, S3Blobs) else None
 
     def size(self, sha256: str) -> int | None:
         """Bytes of an object; None when it is not here."""
-        try:
-            return self.path(sha256).stat().st_size
-        except FileNotFoundError:
-            return None
+        size = self.blobs.size(object_key(sha256))
+        return self.xet.size(sha256) if size is None else size
+
+    def sizes(self, sha256s: Collection[str]) -> dict[str, int]:
+        """Bytes of those of the objects that are here."""
+        found = self.blobs.sizes({object_key(sha256): sha256 for sha256 in sha256s})
+        composed = self.xet.sha256_of(self.xet.hash_of(set(sha256s) - found.keys()).values())
+        return found | dict(composed.values())
 
     def open(self, sha256: str) -> BinaryIO:
-        """An object for reading.
+        """An object for reading, seekable.
 
         Raises:
             EntryNotFound: it is not here.
         """
         try:
-            return self.path(sha256).open("rb")
-        except FileNotFoundError as error:
-            raise EntryNotFound(f"Object {sha256} is missing from the store") from error
+            return self.blobs.open(object_key(sha256))
+        except FileNotFoundError:
+            return self.xet.open(sha256)
 
     @contextmanager
     def receive(self, sha256: str, size: int) -> Iterator[Incoming]:
@@ -78,77 +88,114 @@ class ObjectStore:
             BadRequest: other content or another size than announced.
             InsufficientStorage: the disk is full.
         """
-        with self._write(self.path(sha256)) as incoming:
-            yield incoming
-            if incoming.size != size:
-                raise BadRequest(
-                    f"Object {sha256}: {incoming.size} bytes were sent and {size} announced; nothing was stored"
-                )
-            if incoming.sha256 != sha256:
-                raise BadRequest(f"Object {sha256}: the content sent has sha256 {incoming.sha256}; nothing was stored")
+        with storage_errors(), self._staged() as path:
+            digest = hashlib.sha256()
+            with path.open("wb") as file:
+                incoming = Incoming(file, size, digest)
+                yield incoming
+            self._put(path, sha256, size, incoming.size, digest.hexdigest())
 
     @contextmanager
-    def receive_part(self, upload: str, number: int, size: int) -> Iterator[Incoming]:
-        """Receive part `number` (from 1) of a multipart upload; sending it again replaces it."""
-        with self._write(self._part(upload, number)) as incoming:
+    def receive_part(self, upload: str, start: int, size: int) -> Iterator[Incoming]:
+        """Receive `size` bytes, from byte `start`, of an object that is sent in parts; a part can be sent again.
+
+        Raises:
+            BadRequest: another size. InsufficientStorage: the disk is full.
+        """
+        path = self._upload(upload)
+        with storage_errors(), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if not _is_at(path, file):
+                raise BadRequest("The upload that this part belongs to was completed; begin another one")
+            file.seek(start)
+            incoming = Incoming(file, size)
             yield incoming
             if incoming.size != size:
-                raise BadRequest(f"Part {number}: {incoming.size} bytes were sent and {size} expected")
+                raise BadRequest(f"{incoming.size} bytes were sent and {size} expected, from byte {start}")
 
-    def join_parts(self, upload: str, count: int, sha256: str, size: int) -> None:
-        """Make the object from its parts, verified like any other.
+    def join_parts(self, upload: str, sha256: str, size: int) -> None:
+        """Make the object of its parts, verified like any other; nobody can write to it any more.
 
         Raises:
             BadRequest: a part is missing, or the whole is not what was announced.
+            Busy: a part is being sent.
         """
-        parts = [self._part(upload, number) for number in range(1, count + 1)]
-        with self.receive(sha256, size) as incoming:
-            for number, part in enumerate(parts, 1):
+        with storage_errors(), self._staged() as path:
+            try:
+                file = self._upload(upload).open("rb")
+            except FileNotFoundError as error:
+                raise BadRequest(f"Object {sha256}: none of its parts was uploaded") from error
+            with file:
                 try:
-                    file = part.open("rb")
-                except FileNotFoundError as error:
-                    raise BadRequest(f"Part {number} of {count} was not uploaded") from error
-                with file:
-                    while block := file.read(BLOCK):
-                        incoming.write(block)
-        for part in parts:
-            part.unlink(missing_ok=True)
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise Busy(f"Object {sha256}: one of its parts is still being sent", seconds=1) from error
+                received = os.fstat(file.fileno()).st_size
+                if received != size:
+                    raise BadRequest(f"Object {sha256}: {received} of its {size} bytes were uploaded")
+                self._upload(upload).replace(path)
+                fcntl.flock(file, fcntl.LOCK_UN)
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self._put(path, sha256, size, received, digest)
+
+    def delete(self, *sha256s: str) -> None:
+        """Remove plain objects; one that is not there is no error."""
+        self.blobs.delete(*map(object_key, sha256s))
+
+    def plain(self) -> Iterator[tuple[str, Blob]]:
+        """Every plain object: its sha256 and its blob."""
+        for blob in self.blobs.entries():
+            if match := KEY.fullmatch(blob.key):
+                yield match[3], blob
 
     def __iter__(self) -> Iterator[str]:
-        """The sha256 of every object."""
-        for path in sorted(self._directory.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
-            yield path.name
+        """The sha256 of every plain object."""
+        return (sha256 for sha256, _ in self.plain())
 
     def is_intact(self, sha256: str) -> bool:
         """Whether the object's content still has its hash; reads all of it."""
-        path = self.path(sha256)
-        return path.exists() and sha256_file(path) == sha256
+        try:
+            with self.open(sha256) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256  # type: ignore[arg-type]
+        except EntryNotFound:
+            return False
 
-    def sweep(self) -> None:
-        """Remove what uploads left unfinished a week ago."""
-        for path in self._incoming.iterdir():
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > STALE:
-                    path.unlink()
+    def _upload(self, upload: str) -> Path:
+        return self.blobs.staging / f"upload-{upload}"
 
-    def _part(self, upload: str, number: int) -> Path:
-        return self._incoming / f"{upload}.{number}"
+    def _put(self, path: Path, sha256: str, size: int, received: int, digest: str) -> None:
+        if (received, digest) != (size, sha256):
+            raise BadRequest(
+                f"Object {sha256} of {size} bytes: {received} bytes with sha256 {digest} were sent; nothing was stored"
+            )
+        self.blobs.put(object_key(sha256), path)
 
     @contextmanager
-    def _write(self, path: Path) -> Iterator[Incoming]:
-        with storage_errors():
-            handle, name = tempfile.mkstemp(dir=self._incoming)
-            temporary = Path(name)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    yield Incoming(file)
-                    file.flush()
-                    os.fsync(handle)
-                if not path.parent.exists():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    sync_directory(path.parents[1])
-                    sync_directory(path.parents[2])
-                temporary.replace(path)
-                sync_directory(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+    def _staged(self) -> Iterator[Path]:
+        """A file for the block; it is removed if it is still there at the end."""
+        handle, name = tempfile.mkstemp(dir=self.blobs.staging)
+        os.close(handle)
+        path = Path(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether the open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def object_key(sha256: str) -> str:
+    """The key of a plain object.
+
+    Raises:
+        BadRequest: this is no sha256.
+    """
+    if not SHA256.fullmatch(sha256):
+        raise BadRequest(f"Not a sha256: {sha256[:80]!r}; 64 lower-case hexadecimal digits are expected")
+    return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"

@@ -7,10 +7,13 @@ from typing import Any
 
 import yaml
 
+from lmcommons.hub.repos.licenses import LICENSES
+
 METADATA_LIMIT = 256 << 10  # characters
 NODES_LIMIT = 20_000  # values, with aliases written out: a few lines of YAML can mean billions
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)(.*?)(?<=[\r\n])---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -39,8 +42,9 @@ def metadata_errors(card: str) -> list[str]:
     ]
     if not isinstance(metadata.get("model-index", []), list):
         errors.append('"model-index" must be an array')
-    if not isinstance(metadata.get("license", ""), str | list):
-        errors.append('"license" must be a string')
+    named = metadata.get("license") or []
+    if not all(isinstance(name, str) and name in LICENSES for name in (named if isinstance(named, list) else [named])):
+        errors.append(f'"license" must be one of {", ".join(sorted(LICENSES))}')
     return errors
 
 
@@ -58,8 +62,8 @@ def parse_metadata(text: str) -> dict[str, Any]:
     return value
 
 
-def parse_yaml(text: str) -> Any:
-    """A stranger's YAML as JSON values.
+def parse_yaml(text: str, *, aliases: bool = True) -> Any:
+    """A stranger's YAML as JSON values; with `aliases` false, one value cannot stand in several places.
 
     Raises:
         ValueError: it is too long, or not YAML; the message says where.
@@ -67,6 +71,8 @@ def parse_yaml(text: str) -> Any:
     if len(text) > METADATA_LIMIT:
         raise ValueError(f"metadata of {len(text):,} characters; at most {METADATA_LIMIT:,} are read")
     try:
+        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise ValueError("aliases are not allowed here; write the value out")
         return _plain(yaml.load(text, Loader=_Loader), [NODES_LIMIT])  # noqa: S506 - a safe loader, in C if it can be
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -81,11 +87,16 @@ def _plain(value: Any, left: list[int]) -> Any:
     if left[0] < 0:
         raise ValueError(f"more than {NODES_LIMIT:,} values")
     if isinstance(value, dict):
-        return {str(key): _plain(item, left) for key, item in value.items()}
+        return {printable(str(key)): _plain(item, left) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [_plain(item, left) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, date):
         return value.isoformat()
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value if isinstance(value, int | float | bool | None) else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text without what databases refuse: NUL, and halves of characters, as escapes in JSON and YAML can write."""
+    return _UNPRINTABLE.sub("\ufffd", text)

@@ -1,22 +1,36 @@
 """From a client's upload to a git commit: how each file must be sent, which objects it may refer to, and the commit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pathspec
 
-from lmcommons.hub.accounts.permissions import Actor
+from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.objects.store import ObjectStore
+from lmcommons.hub.repos.contents import Contents
 from lmcommons.hub.repos.details import read_text
-from lmcommons.hub.repos.git import AddFile, AddLfs, DeleteFile, DeleteFolder, GitRepository, Operation
+from lmcommons.hub.repos.git import (
+    KINDS,
+    AddFile,
+    AddLfs,
+    DeleteFile,
+    DeleteFolder,
+    GitRepository,
+    Operation,
+    full_ref,
+)
 from lmcommons.hub.repos.index import describe
+from lmcommons.hub.repos.last_commits import LastCommits
 from lmcommons.hub.repos.operations import path_names
 from lmcommons.hub.repos.pointers import parse_pointer
-from lmcommons.hub.repos.repositories import MAIN, Repositories
+from lmcommons.hub.repos.repositories import Repositories
 
+SPACE_SDKS = ("gradio", "docker", "static", "streamlit")
 REGULAR_LIMIT = 10 << 20  # bytes; a larger file goes to the object store
+
+Listener = Callable[[Actor, Repository, str, str | None, str | None], None]  # as `Commits.moved`
 
 
 @dataclass(frozen=True)
@@ -32,15 +46,56 @@ class UploadMode:
 class Commits:
     """Commits to the repositories of a hub."""
 
-    def __init__(self, repositories: Repositories, objects: ObjectStore) -> None:
+    def __init__(
+        self, repositories: Repositories, objects: ObjectStore, contents: Contents, last_commits: LastCommits
+    ) -> None:
         self._repositories = repositories
         self._objects = objects
+        self._contents = contents
+        self._last_commits = last_commits
+        self.listeners: list[Listener] = []
 
     def create_repository(
-        self, actor: Actor, type_: RepositoryType, namespace: str | None, name: str, *, private: bool | None = None
+        self,
+        actor: Actor,
+        type_: RepositoryType,
+        namespace: str | None,
+        name: str,
+        *,
+        private: bool | None = None,
+        sdk: str | None = None,
     ) -> Repository:
-        """Make a repository and index it; see `Repositories.create`."""
-        return self.refresh(self._repositories.create(actor, type_, namespace, name, private=private))
+        """Make a repository and index it; see `Repositories.create`.
+
+        Args:
+            sdk: what a space is written for; its card says so.
+
+        Raises:
+            BadRequest: a space without a known sdk.
+        """
+        first = []
+        if type_ is RepositoryType.SPACE:
+            if sdk not in SPACE_SDKS:
+                raise BadRequest(f"A space needs an `sdk`: one of {', '.join(SPACE_SDKS)}; not {sdk!r}")
+            first = [AddFile("README.md", f"---\ntitle: {name!r}\nsdk: {sdk}\n---\n".encode())]
+        return self.refresh(self._repositories.create(actor, type_, namespace, name, private=private, first=first))
+
+    def duplicate(
+        self, actor: Actor, source: Repository, namespace: str | None, name: str, *, private: bool | None = None
+    ) -> Repository:
+        """Make a repository with the history and files of another and index it; see `Repositories.duplicate`."""
+        return self.refresh(self._repositories.duplicate(actor, source, namespace, name, private=private))
+
+    def set_default_branch(self, actor: Actor, repository: Repository, name: str) -> Repository:
+        """Make another branch the one that clones check out, and that lists and pages show.
+
+        Raises:
+            RevisionNotFound: there is no such branch. Unauthorized, Forbidden: not here.
+        """
+        require(actor, Action.MANAGE, repository)
+        self._repositories.git(repository).set_default_branch(name)
+        self._repositories.record("repository.settings", actor, repository, default_branch=name)
+        return self.refresh(repository)
 
     def upload_modes(
         self, repository: Repository, revision: str, files: Iterable[tuple[str, int]], gitignore: str | None = None
@@ -97,16 +152,30 @@ class Commits:
             parent=parent,
         )
         if commit != before:
-            self._repositories.record("repository.commit", actor, repository, branch=branch, commit=commit)
-        if branch == MAIN:
-            self.refresh(repository)
+            self.moved(actor, repository, full_ref(branch), before, commit)
         return commit
 
+    def moved(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
+        """Do what follows when a ref was made (`before` None), moved or removed (`after` None): called once for each.
+
+        The index follows the default branch, the event is recorded, and `listeners` are called in their order.
+        """
+        kind = next(kind for prefix, kind in KINDS.items() if ref.startswith(prefix))
+        change = "created" if before is None else "removed" if after is None else "moved"
+        self._repositories.record(f"{kind}.{change}", actor, repository, ref=ref, before=before, after=after)
+        if after is not None and ref == full_ref(self._repositories.git(repository).default_branch):
+            self.refresh(repository)
+        for listener in self.listeners:
+            listener(actor, repository, ref, before, after)
+
     def refresh(self, repository: Repository) -> Repository:
-        """Bring the index up to the head of main, if it is behind: after a commit, or after a crash just behind one."""
+        """Bring the index to the head of the default branch: after a commit, or after a crash just behind one."""
         git = self._repositories.git(repository)
-        while (head := git.resolve(MAIN)) != repository.head:
-            repository = self._repositories.describe(repository, head, describe(git, self._objects, head))
+        while (head := git.resolve(git.default_branch)) != repository.head:
+            repository = self._repositories.describe(
+                repository, head, describe(git, self._objects, head, repository.type)
+            )
+            self._last_commits.update(repository, head)
         return repository
 
     def _proven(self, actor: Actor, repository: Repository, operations: Sequence[Operation]) -> list[Operation]:
@@ -117,21 +186,29 @@ class Commits:
                 # The text of a pointer is read back as its object: it needs the same proof.
                 operation = AddLfs(operation.path, pointer.sha256, pointer.size)
             checked.append(operation)
-        large = [operation for operation in checked if isinstance(operation, AddLfs)]
+        self.prove(actor, repository, [operation for operation in checked if isinstance(operation, AddLfs)])
+        return checked
+
+    def prove(self, actor: Actor, repository: Repository, large: Sequence[AddLfs]) -> None:
+        """Link large objects to the repository, once each is stored and known to the actor through a repository.
+
+        Raises:
+            BadRequest: one is not, or is of another size; named.
+        """
         known = self._repositories.known_objects(actor, {operation.sha256 for operation in large})
         for operation in large:
-            stored = self._objects.size(operation.sha256)
-            if operation.sha256 not in known or stored is None:
-                raise BadRequest(
-                    f"{operation.path}: object {operation.sha256} was never uploaded to {repository.full_name}; "
-                    "upload it first"
-                )
+            stored = known.get(operation.sha256, operation.size)
             if stored != operation.size:
                 raise BadRequest(
                     f"{operation.path}: object {operation.sha256} has {stored} bytes, not {operation.size}"
                 )
-        self._repositories.link_objects(repository.id, {operation.sha256: operation.size for operation in large})
-        return checked
+        lost = self._contents.link(repository.id, known)
+        for operation in large:
+            if operation.sha256 not in known or operation.sha256 in lost:
+                raise BadRequest(
+                    f"{operation.path}: object {operation.sha256} was never uploaded to {repository.full_name}; "
+                    "upload it first"
+                )
 
 
 def _whole_folders(git: GitRepository, commit: str, operations: Sequence[Operation]) -> list[Operation]:

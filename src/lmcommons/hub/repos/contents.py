@@ -4,6 +4,7 @@ Knowing a sha256 proves nothing: an object is read only through a repository tha
 need not send it only when some repository that the actor may read has it.
 """
 
+from collections.abc import Set
 from typing import BinaryIO
 
 from lmcommons.hub.accounts.permissions import Actor
@@ -40,15 +41,27 @@ class Contents:
         if entry.lfs and not self.stored(repository, {entry.lfs.sha256: entry.lfs.size}):
             raise EntryNotFound(f"{entry.path}: its content was never uploaded to {repository.full_name}")
 
-    def stored(self, repository: Repository, objects: dict[str, int]) -> set[str]:
+    def stored(self, repository: Repository, objects: dict[str, int]) -> Set[str]:
         """Those of the objects (sha256: bytes) that the repository has."""
-        return self._repositories.linked_objects(repository, self._present(objects))
+        return self._repositories.linked_objects(repository.id, self._present(objects)).keys()
 
     def needed(self, actor: Actor, repository: Repository, objects: dict[str, int]) -> set[str]:
         """Those of the objects (sha256: bytes) that must be sent; the others are linked to the repository."""
-        known = self._repositories.known_objects(actor, self._present(objects))
-        self._repositories.link_objects(repository.id, {sha256: objects[sha256] for sha256 in known})
-        return objects.keys() - known
+        known = self._repositories.known_objects(actor, objects)
+        lost = self.link(repository.id, {sha256: size for sha256, size in objects.items() if known.get(sha256) == size})
+        return objects.keys() - known | lost
+
+    def link(self, repository_id: int, objects: dict[str, int]) -> set[str]:
+        """Note that objects (sha256: bytes) were uploaded to the repository; returns those that are not here.
+
+        They are looked for once they are linked: from then on no garbage collection takes them.
+        """
+        self._repositories.link_objects(repository_id, objects)
+        lost = objects.keys() - self._present(objects)
+        if lost:
+            self._repositories.unlink_objects(repository_id, lost)
+        return lost
 
     def _present(self, objects: dict[str, int]) -> set[str]:
-        return {sha256 for sha256, size in objects.items() if self._objects.size(sha256) == size}
+        sizes = self._objects.sizes(objects)
+        return {sha256 for sha256, size in objects.items() if sizes.get(sha256) == size}

@@ -1,17 +1,15 @@
-"""What a repository says about itself in its files at one commit, beyond the index: configuration and results."""
+"""Small files by which a repository says what it is: its card and its configuration."""
 
 import json
+import math
 from typing import Any
 
 from lmcommons.hub.errors import EntryNotFound
-from lmcommons.hub.repos import cards
 from lmcommons.hub.repos.git import GitRepository
 
 CARD = "README.md"
 CONFIGURATION = "config.json"
 SMALL = 1 << 20  # bytes; larger files are not read
-RESULTS = ".eval_results"
-RESULT_FILES_LIMIT = 100
 
 
 def read_text(git: GitRepository, commit: str, path: str) -> str:
@@ -25,33 +23,31 @@ def read_text(git: GitRepository, commit: str, path: str) -> str:
     return git.read(entry.oid).decode(errors="replace")
 
 
-def configuration(git: GitRepository, commit: str) -> dict[str, Any]:
-    """`config.json`; empty when it cannot be read."""
+def read_object(git: GitRepository, commit: str, path: str) -> dict[str, Any]:
+    """A small JSON object, such as `config.json`; empty when it cannot be read."""
     try:
-        found = json.loads(read_text(git, commit, CONFIGURATION) or "{}")
-    except (ValueError, RecursionError):
+        return parse_object(read_text(git, commit, path) or "{}")
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
-def evaluation_results(git: GitRepository, commit: str) -> list[dict[str, Any]]:
-    """The entries of `.eval_results/*.yaml`; a file that cannot be read is `{filename, error}`."""
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """A stranger's JSON object, without the numbers that JSON does not have.
+
+    Raises:
+        ValueError: it is something else.
+    """
     try:
-        files = git.entries(commit, RESULTS, limit=RESULT_FILES_LIMIT)
-    except EntryNotFound:
-        return []
-    results: list[dict[str, Any]] = []
-    for file in files:
-        if file.type != "file" or not file.path.endswith((".yaml", ".yml")):
-            continue
-        try:
-            entries = cards.parse_yaml(read_text(git, commit, file.path))
-            for entry in entries if isinstance(entries, list) else [entries]:
-                if not isinstance(entry, dict) or not isinstance(entry.get("dataset"), dict) or "value" not in entry:
-                    raise ValueError("each entry needs `dataset: {id, task_id}` and `value`")
-                if not {"id", "task_id"} <= entry["dataset"].keys():
-                    raise ValueError("`dataset` needs `id` and `task_id`")
-                results.append({"filename": file.path, "data": entry})
-        except ValueError as error:
-            results.append({"filename": file.path, "error": str(error)})
-    return results
+        found = json.loads(text, parse_constant=_number, parse_float=_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a number that JSON has")
+    return number

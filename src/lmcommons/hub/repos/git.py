@@ -1,33 +1,32 @@
-"""Bare git repositories: read them, move their branches and tags, and commit to them. Git only: no database, no HTTP.
+"""Bare git repositories: commit to them, merge, move their branches and tags. Git only: no database, no HTTP.
 
 Every change holds the repository's lock, which the kernel frees when its holder dies. So nothing is left locked, git's
 own `.lock` files found under it are leftovers, and writers in several threads or processes take turns.
 """
 
 import fcntl
+import os
 import re
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import AttrCheck
 
+from lmcommons.files import sync_directory, write_text
 from lmcommons.hub.errors import (
     BadRequest,
     Conflict,
-    EntryNotFound,
     Forbidden,
     PreconditionFailed,
-    RepositoryNotFound,
     RevisionNotFound,
     storage_errors,
 )
-from lmcommons.hub.repos import history, maintenance, trees
+from lmcommons.hub.repos import maintenance, trees
 from lmcommons.hub.repos.history import Change, Commit
+from lmcommons.hub.repos.merge import MergeConflict, merge
 from lmcommons.hub.repos.operations import (
     AddFile,
     AddLfs,
@@ -38,11 +37,30 @@ from lmcommons.hub.repos.operations import (
     Operation,
     apply,
 )
-from lmcommons.hub.repos.pack import PackWriter
+from lmcommons.hub.repos.pack import PackWriter, install_packs
 from lmcommons.hub.repos.pointers import LfsPointer, default_attributes
-from lmcommons.hub.repos.trees import Entry
+from lmcommons.hub.repos.reader import DEFAULT_BRANCH, GitReader
+from lmcommons.hub.repos.references import (
+    BRANCHES,
+    KINDS,
+    PULL_REQUESTS,
+    TAGS,
+    Ref,
+    RefChange,
+    Refs,
+    check_ref_name,
+    full_ref,
+    in_the_way,
+    is_ref,
+)
+from lmcommons.hub.repos.trees import Entry, Listings
 
 __all__ = [
+    "BRANCHES",
+    "DEFAULT_BRANCH",
+    "KINDS",
+    "PULL_REQUESTS",
+    "TAGS",
     "AddFile",
     "AddLfs",
     "Change",
@@ -53,47 +71,23 @@ __all__ = [
     "Entry",
     "GitRepository",
     "LfsPointer",
+    "Listings",
+    "MergeConflict",
     "Operation",
     "Ref",
+    "RefChange",
     "Refs",
+    "check_ref_name",
+    "full_ref",
 ]
 
-DEFAULT_BRANCH = "main"
 LOCK = "lmcommons-writer"
-NAME_LIMIT = 200  # characters of a branch or tag name
-REF_LIMIT = 1000  # bytes of a full ref that libgit2 can look up
-
-BRANCHES, TAGS, PULL_REQUESTS = "refs/heads/", "refs/tags/", "refs/pr/"
-
-# The hub's data directory is its operator's, whatever user the files came to belong to.
-pygit2.settings.owner_validation = False
 # A ref must not be on disk before, or lost after, what it points to.
 pygit2.settings.enable_fsync_gitdir(True)
 
 
-@dataclass(frozen=True)
-class Ref:
-    """A branch, tag or pull request: short `name`, full `ref`, and the commit it is at."""
-
-    name: str
-    ref: str
-    target: str
-
-
-@dataclass(frozen=True)
-class Refs:
-    """All that a repository's readers can name, each list in the order of names."""
-
-    branches: tuple[Ref, ...]
-    tags: tuple[Ref, ...]
-    pull_requests: tuple[Ref, ...]
-
-
-class GitRepository:
-    """The bare repository in a directory. Holds no open files, so one object may serve many threads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+class GitRepository(GitReader):
+    """The bare repository in a directory, to be read and written."""
 
     @classmethod
     def create(cls, path: Path) -> "GitRepository":
@@ -104,118 +98,21 @@ class GitRepository:
             repository.config["uploadpack.allowAnySHA1InWant"] = True
         return cls(path)
 
-    # Reading
+    def copy(self, path: Path) -> "GitRepository":
+        """Make a repository with the same branches and tags, and the same objects, which both share on disk."""
+        with self._writing() as repository:
+            made = GitRepository.create(path)
+            _share(self.path / "objects", path / "objects")
+            refs = {ref: oid for ref, oid in self.all_refs().items() if ref.startswith((BRANCHES, TAGS))}
+            write_text(path / "packed-refs", "".join(f"{oid} {ref}\n" for ref, oid in refs.items()))
+            pygit2.Repository(path).set_head(repository.lookup_reference("HEAD").target)
+        return made
 
-    def resolve(self, revision: str) -> str:
-        """The commit (40 digits) that a branch, a tag, a commit's id of at least 7 digits, or a full ref names.
-
-        Raises:
-            RevisionNotFound: there is no such commit here.
-        """
-        return str(self._commit(self._open(), revision).id)
-
-    def branch(self, name: str) -> str:
-        """The commit that a branch is at.
-
-        Raises:
-            BadRequest: `name` is a tag or a commit.
-            RevisionNotFound: there is no such branch, or nothing on it yet.
-        """
-        head = self._head(self._open(), name)
-        if head is None:
-            raise RevisionNotFound(f"branch {name!r}: has no commits")
-        return str(head.id)
-
-    def refs(self) -> Refs:
-        """Branches, tags and pull requests."""
-        repository = self._open()
-        found: dict[str, list[Ref]] = {BRANCHES: [], TAGS: [], PULL_REQUESTS: []}
-        for ref in sorted(repository.references):
-            for prefix, refs in found.items():
-                if ref.startswith(prefix):
-                    target = self._peel(repository, ref)
-                    if target is not None:
-                        refs.append(Ref(ref.removeprefix(prefix), ref, str(target.id)))
-        return Refs(tuple(found[BRANCHES]), tuple(found[TAGS]), tuple(found[PULL_REQUESTS]))
-
-    def entries(
-        self, commit: str, path: str = "", *, recursive: bool = False, start: int = 0, limit: int | None = None
-    ) -> list[Entry]:
-        """The entries of a folder in git's order, `limit` of them from number `start`.
-
-        Raises:
-            EntryNotFound: the commit has no folder `path`.
-        """
-        repository = self._open()
-        tree = trees.find(self._commit(repository, commit), path)
-        if not isinstance(tree, pygit2.Tree):
-            raise EntryNotFound(f"{path!r} is a file in {commit}, not a folder", commit=commit)
-        walk = trees.walk(tree, path, recursive=recursive)
-        stop = None if limit is None else start + limit
-        return [trees.describe(repository, at, found) for at, found in islice(walk, start, stop)]
-
-    def entry(self, commit: str, path: str) -> Entry:
-        """The file or folder at `path`.
-
-        Raises:
-            EntryNotFound: the commit has none.
-        """
-        repository = self._open()
-        return trees.describe(repository, path, trees.find(self._commit(repository, commit), path))
-
-    def existing(self, commit: str, paths: Iterable[str]) -> list[Entry]:
-        """The entries at those of `paths` that exist, in the order asked for."""
-        repository = self._open()
-        found = trees.existing(self._commit(repository, commit), paths)
-        return [trees.describe(repository, path, at) for path, at in found]
-
-    def read(self, oid: str) -> bytes:
-        """A blob's content: a regular file, or the text of an LFS pointer."""
-        return bytes(self._open().odb.read(oid)[1])
-
-    def blob_size(self, oid: str) -> int:
-        """A blob's size in bytes, without reading it."""
-        return int(self._open().odb.read_header(oid)[1])
-
-    def describe(self, revision: str) -> Commit:
-        """The commit at a revision."""
-        return history.describe(self._commit(self._open(), revision))
-
-    def commits(self, revision: str, *, start: int = 0, limit: int = 50, path: str | None = None) -> list[Commit]:
-        """`limit` commits from number `start`, newest first; with `path`, those that changed it."""
-        repository = self._open()
-        walk = history.walk(repository, self._commit(repository, revision), path)
-        return [history.describe(commit) for commit in islice(walk, start, start + limit)]
-
-    def last_commits(self, commit: str, paths: Iterable[str]) -> dict[str, Commit]:
-        """For each path that exists in `commit`, the commit that last changed it."""
-        return history.last_commits(self._commit(self._open(), commit), paths)
-
-    def changes(self, commit: str) -> list[Change]:
-        """The files that differ between a commit and its first parent."""
-        return history.changes(self._commit(self._open(), commit))
-
-    def tracked_by_lfs(self, revision: str, paths: Iterable[str]) -> set[str]:
-        """Those of `paths` that the `.gitattributes` of `revision` send to LFS, whether or not they exist yet."""
-        repository = self._open()
-        commit = self._commit(repository, revision).id
-        return {
-            path
-            for path in paths
-            if repository.get_attr(path, "filter", AttrCheck.INDEX_ONLY | AttrCheck.INCLUDE_COMMIT, commit) == "lfs"
-        }
-
-    def check(self) -> list[str]:
-        """What is wrong, a line each: refs that lead nowhere, objects that are missing or damaged."""
-        return maintenance.check(self.path)
-
-    # Writing
-
-    def initialise(self, *, author_name: str, author_email: str) -> str:
+    def initialise(self, files: Sequence[AddFile] = (), *, author_name: str, author_email: str) -> str:
         """Make the first commit, with the `.gitattributes` that sends large formats to LFS; returns its id."""
         return self.commit(
             DEFAULT_BRANCH,
-            [AddFile(".gitattributes", default_attributes())],
+            [AddFile(".gitattributes", default_attributes()), *files],
             message="initial commit",
             author_name=author_name,
             author_email=author_email,
@@ -233,8 +130,8 @@ class GitRepository:
     ) -> str:
         """Apply `operations` in order on `branch` and move it, all or nothing, durably; returns the branch's commit.
 
-        When they change nothing, nothing is written and the branch's present commit is returned. The first commit of
-        an empty repository makes `main`.
+        A pull request, by its full ref, takes commits like a branch. When they change nothing, nothing is written and
+        the branch's present commit is returned. The first commit of an empty repository makes its default branch.
 
         Args:
             parent: the commit (at least 7 digits) that the branch must still be at; None takes it wherever it is.
@@ -246,7 +143,7 @@ class GitRepository:
             PreconditionFailed: the branch moved on from `parent`.
             RevisionNotFound: there is no such branch.
         """
-        with self._writing(BRANCHES + branch) as repository:
+        with self._writing(full_ref(branch)) as repository:
             head = self._head(repository, branch)
             if parent is not None and (head is None or len(parent) < 7 or not str(head.id).startswith(parent)):
                 raise PreconditionFailed(
@@ -270,13 +167,81 @@ class GitRepository:
                 return self._advance(repository, writer, branch, new_tree, parents, message, person)
 
     def squash(self, branch: str, *, message: str, author_name: str, author_email: str) -> str:
-        """Replace a branch's history by one commit with its present files; returns that commit."""
-        with self._writing(BRANCHES + branch) as repository, self._pack() as writer:
+        """Replace the history of a branch, or of a pull request, by one commit with its present files; returns it."""
+        with self._writing(full_ref(branch)) as repository, self._pack() as writer:
             head = self._head(repository, branch)
             if head is None:
                 raise RevisionNotFound(f"branch {branch!r}: has no commits")
             person = _person(author_name, author_email)
             return self._advance(repository, writer, branch, head.tree_id.raw, [], message, person)
+
+    def merge(self, source: str, target: str, *, message: str, author_name: str, author_email: str) -> str:
+        """Merge the revision `source` into the branch `target`, always by a commit with both as parents; returns it.
+
+        When `target` has all of `source` already, nothing is written and its present commit is returned.
+
+        Raises:
+            BadRequest: `target` is not a branch.
+            MergeConflict: both changed the same files in different ways.
+            RevisionNotFound: there is no such revision, or no such branch.
+        """
+        with self._writing(full_ref(target)) as repository, self._pack() as writer:
+            ours, theirs = self._head(repository, target), self._commit(repository, source)
+            if ours is None:
+                raise RevisionNotFound(f"branch {target!r}: has no commits")
+            if ours.id == theirs.id or repository.descendant_of(ours.id, theirs.id):
+                return str(ours.id)
+            with merge(self._open_anew(), ours.id, theirs.id) as merged:
+                if merged.conflicts:
+                    raise MergeConflict(source, target, merged.conflicts)
+                tree = merged.write(writer)
+            parents = [str(ours.id), str(theirs.id)]
+            return self._advance(repository, writer, target, tree, parents, message, _person(author_name, author_email))
+
+    def move_refs(self, changes: Sequence[RefChange], packs: Path, *, atomic: bool) -> dict[str, str | None]:
+        """Take in the packs of a directory, and move refs to what is in them, each if it still is where it was.
+
+        Returns:
+            By ref, why it did not move; None where it did. With `atomic`, all did or none.
+        """
+        with self._writing(*(change.ref for change in changes)) as repository:
+            refusals = {change.ref: self._hinders(repository, change) for change in changes}
+            if atomic and any(refusals.values()):
+                return {ref: why or "another ref of this atomic push was refused" for ref, why in refusals.items()}
+            install_packs(packs, self.path / "objects" / "pack")
+            for change in changes:
+                if refusals[change.ref] is not None:
+                    continue
+                if change.after is None:
+                    repository.references.delete(change.ref)
+                else:
+                    repository.references.create(change.ref, pygit2.Oid(hex=change.after), force=True)
+            return refusals
+
+    def create_ref(self, ref: str, start: str) -> str:
+        """Make a ref (`refs/pr/1`) at the revision `start`; returns the commit.
+
+        Raises:
+            Conflict: there is one of that name, or one that is a folder of it.
+            RevisionNotFound: there is no revision `start`, or git does not allow the name.
+        """
+        with self._writing(ref) as repository:
+            target = self._commit(repository, start).id
+            self._create_ref(repository, ref, target)
+            return str(target)
+
+    def delete_ref(self, ref: str) -> str | None:
+        """Remove a ref and return the commit that it was at; its commits stay readable by their ids.
+
+        Raises:
+            RevisionNotFound: there is no such ref.
+        """
+        with self._writing(ref) as repository:
+            if repository.references.get(ref) is None:
+                raise RevisionNotFound(f"Invalid rev id: there is no {ref}")
+            before = self._peel(repository, ref)
+            repository.references.delete(ref)
+            return str(before.id) if before is not None else None
 
     def create_branch(self, name: str, start: str) -> str:
         """Make a branch at the revision `start`; returns the commit.
@@ -286,22 +251,30 @@ class GitRepository:
             Conflict: there is one of that name, or one that is a folder of it.
             RevisionNotFound: there is no revision `start`.
         """
-        _check_name("branch", BRANCHES + name)
-        with self._writing(BRANCHES + name) as repository:
-            target = self._commit(repository, start).id
-            self._create_ref(repository, BRANCHES + name, target)
-            return str(target)
+        check_ref_name(BRANCHES + name)
+        return self.create_ref(BRANCHES + name, start)
 
-    def delete_branch(self, name: str) -> None:
-        """Remove a branch; its commits stay readable by their ids.
+    def set_default_branch(self, name: str) -> None:
+        """Make a clone check out another branch, and lists and pages show it.
 
         Raises:
-            Forbidden: it is the default branch.
             RevisionNotFound: there is no such branch.
         """
-        if name == DEFAULT_BRANCH:
+        with self._writing(BRANCHES + name) as repository:
+            if self._peel(repository, BRANCHES + name) is None:
+                raise RevisionNotFound(f"branch {name!r}: there is no such branch")
+            repository.set_head(BRANCHES + name)
+
+    def delete_branch(self, name: str) -> str | None:
+        """Remove a branch and return the commit that it was at, which stays readable by its id.
+
+        Raises:
+            Forbidden: it is the default branch, or `main`, which clients ask for when they are told of no other.
+            RevisionNotFound: there is no such branch.
+        """
+        if name in (DEFAULT_BRANCH, self.default_branch):
             raise Forbidden(f"Cannot delete {BRANCHES}{name}: it is the default branch")
-        self._delete_ref(BRANCHES + name)
+        return self.delete_ref(BRANCHES + name)
 
     def create_tag(
         self, name: str, revision: str, message: str | None = None, *, author_name: str = "", author_email: str = ""
@@ -314,7 +287,7 @@ class GitRepository:
             RevisionNotFound: there is no such revision.
         """
         commit = self.resolve(revision)
-        _check_name("tag", TAGS + name)
+        check_ref_name(TAGS + name)
         with self._writing(TAGS + name) as repository, self._pack() as writer:
             target = pygit2.Oid(hex=commit)
             if message:
@@ -325,64 +298,29 @@ class GitRepository:
             self._create_ref(repository, TAGS + name, target)
             return commit
 
-    def delete_tag(self, name: str) -> None:
-        """Remove a tag.
+    def delete_tag(self, name: str) -> str | None:
+        """Remove a tag and return the commit that it was at.
 
         Raises:
             RevisionNotFound: there is no such tag.
         """
-        self._delete_ref(TAGS + name)
+        return self.delete_ref(TAGS + name)
 
     # Inside
-
-    def _open(self) -> pygit2.Repository:
-        """A fresh handle for this call: libgit2's are not shared between threads, and opening takes 0.1 ms."""
-        try:
-            return pygit2.Repository(self.path)
-        except pygit2.GitError as error:
-            raise RepositoryNotFound(f"the repository's git directory is absent or damaged: {error}") from error
-
-    def _commit(self, repository: pygit2.Repository, revision: str) -> pygit2.Commit:
-        for ref in (BRANCHES + revision, TAGS + revision, revision):
-            if ref.startswith((BRANCHES, TAGS, PULL_REQUESTS)) and (found := self._peel(repository, ref)):
-                return found
-        if re.fullmatch(r"[0-9a-f]{7,40}", revision):
-            with suppress(ValueError):  # an ambiguous beginning of an id
-                named = repository.get(revision)
-                if isinstance(named, pygit2.Commit):
-                    return named
-        raise RevisionNotFound(f"revision {revision!r}: no such branch, tag or commit")
-
-    def _peel(self, repository: pygit2.Repository, ref: str) -> pygit2.Commit | None:
-        """The commit that a ref is at; None when there is no such ref, or it names something else than a commit."""
-        reference = repository.references.get(ref) if _is_ref(ref) else None
-        if reference is None:
-            return None
-        try:
-            return reference.peel(pygit2.Commit)
-        except pygit2.InvalidSpecError:
-            return None
-
-    def _head(self, repository: pygit2.Repository, branch: str) -> pygit2.Commit | None:
-        """The commit that `branch` is at; None for `main` before the first commit."""
-        head = self._peel(repository, BRANCHES + branch)
-        if head is None and (branch != DEFAULT_BRANCH or any(repository.references)):
-            self._commit(repository, branch)  # RevisionNotFound, unless it names something that cannot be moved
-            raise BadRequest(f"revision {branch!r} is not a branch: commits go to a branch")
-        return head
 
     def _pack(self) -> PackWriter:
         return PackWriter(self.path / "objects" / "pack")
 
     @contextmanager
-    def _writing(self, ref: str) -> Iterator[pygit2.Repository]:
-        """Hold the repository's lock for a change of `ref`."""
-        if not _is_ref(ref):
-            raise RevisionNotFound(f"{ref!r}: not the name of a branch or tag")
+    def _writing(self, *refs: str) -> Iterator[pygit2.Repository]:
+        """Hold the repository's lock for a change of `refs`."""
+        for ref in refs:
+            if not is_ref(ref):
+                raise RevisionNotFound(f"{ref!r}: not the name of a branch or tag")
         repository = self._open()
         with storage_errors(pygit2.GitError), (self.path / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for leftover in (self.path / f"{ref}.lock", self.path / "packed-refs.lock"):
+            for leftover in (*(self.path / f"{ref}.lock" for ref in refs), self.path / "packed-refs.lock"):
                 with suppress(FileNotFoundError, NotADirectoryError):
                     leftover.unlink()
             yield repository
@@ -402,41 +340,37 @@ class GitRepository:
         lines += [f"author {person}", f"committer {person}", "", _clean(message), ""]
         commit = pygit2.Oid(raw=writer.add("commit", "\n".join(lines).encode(errors="replace")))
         writer.install()
-        repository.references.create(BRANCHES + branch, commit, force=True)
+        repository.references.create(full_ref(branch), commit, force=True)
         return str(commit)
 
     def _create_ref(self, repository: pygit2.Repository, ref: str, target: pygit2.Oid) -> None:
-        for other in repository.references:
-            if f"{ref}/".startswith(f"{other}/") or other.startswith(f"{ref}/"):
-                raise Conflict(f"Reference {other} already exists")
+        if other := in_the_way(repository, ref):
+            raise Conflict(f"Reference {other} already exists")
         repository.references.create(ref, target)
 
-    def _delete_ref(self, ref: str) -> None:
-        with self._writing(ref) as repository:
-            if repository.references.get(ref) is None:
-                raise RevisionNotFound(f"Invalid rev id: there is no {ref}")
-            repository.references.delete(ref)
+    def _hinders(self, repository: pygit2.Repository, change: RefChange) -> str | None:
+        """Why a ref cannot change so; None when it can."""
+        found = repository.references.get(change.ref)
+        if (str(found.target) if found is not None else None) != change.before:
+            return "it moved meanwhile: fetch first"
+        if change.before is None and change.after is None:
+            return "there is no such ref"
+        if change.before is None and (other := in_the_way(repository, change.ref)):
+            return f"{other} already exists"
+        return None
 
 
-def _is_ref(name: str) -> bool:
-    try:
-        return "\0" not in name and len(name.encode()) <= REF_LIMIT and pygit2.reference_is_valid_name(name)
-    except UnicodeEncodeError:
-        return False
-
-
-def _check_name(kind: str, ref: str) -> None:
-    name = ref.split("/", 2)[2]
-    if (
-        not _is_ref(ref)
-        or len(name) > NAME_LIMIT
-        or name.startswith(("-", "refs/"))
-        or name == "HEAD"
-        or re.fullmatch(r"[0-9a-f]{7,40}", name)
-    ):
-        raise BadRequest(
-            f"Invalid reference for a {kind}: {name[:NAME_LIMIT]!r} is no name for git, or reads as a commit or a ref"
-        )
+def _share(objects: Path, copy: Path) -> None:
+    """Give the files of objects, which never change, a second name; where the disk has no such thing, copy them."""
+    for folder in [*objects.glob("[0-9a-f][0-9a-f]"), objects / "pack"]:
+        (copy / folder.name).mkdir(exist_ok=True)
+        for file in folder.iterdir():
+            if not file.name.startswith("tmp_"):
+                try:
+                    os.link(file, copy / folder.name / file.name)
+                except OSError:
+                    shutil.copy2(file, copy / folder.name)
+        sync_directory(copy / folder.name)
 
 
 def _person(name: str, email: str) -> str:

@@ -1,15 +1,20 @@
 """The commits that led to a commit, and what each changed."""
 
+import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count, takewhile
 from typing import Literal
 
 import pygit2
 from pygit2.enums import DeltaStatus, SortMode
 
+from lmcommons.hub.repos.trees import changed_paths
+
 PATCH_LIMIT = 64 << 10  # bytes of one file's patch
 PATCHES_LIMIT = 512 << 10  # bytes of all patches of one commit
+DIFF_LIMIT = 2 << 20  # bytes of the text that a whole pull request is shown as
 
 Status = Literal["added", "modified", "deleted"]
 _STATUSES: dict[DeltaStatus, Status] = {DeltaStatus.ADDED: "added", DeltaStatus.DELETED: "deleted"}
@@ -53,10 +58,20 @@ def describe(commit: pygit2.Commit) -> Commit:
     )
 
 
-def walk(repository: pygit2.Repository, head: pygit2.Commit, path: str | None) -> Iterator[pygit2.Commit]:
-    """The commits that led to `head`, newest first; with `path`, those that changed the file or folder there."""
-    # Commits of one second come in no order by time alone.
-    for commit in repository.walk(head.id, SortMode.TOPOLOGICAL | SortMode.TIME):
+def walk(head: pygit2.Commit, path: str | None) -> Iterator[pygit2.Commit]:
+    """The commits that led to `head`, newest first; with `path`, those that changed the file or folder there.
+
+    Commits are read as they are asked for: libgit2 sorts all of them before it gives the first.
+    """
+    queue = [(-head.commit_time, 0, head)]
+    seen = {head.id}
+    while queue:
+        commit = heapq.heappop(queue)[2]
+        for parent in commit.parents:
+            if parent.id not in seen:
+                seen.add(parent.id)
+                # Commits of one second come in the order in which they were met: a parent after its child.
+                heapq.heappush(queue, (-parent.commit_time, len(seen), parent))
         if path is not None:
             here = _oid_at(commit, path)
             before = [_oid_at(parent, path) for parent in commit.parents]
@@ -65,51 +80,70 @@ def walk(repository: pygit2.Repository, head: pygit2.Commit, path: str | None) -
         yield commit
 
 
-def last_commits(head: pygit2.Commit, paths: Iterable[str]) -> dict[str, Commit]:
-    """For each path that exists in `head`, the commit that last changed it.
+def between(repository: pygit2.Repository, base: pygit2.Commit, head: pygit2.Commit) -> Iterator[pygit2.Commit]:
+    """The commits that led to `head` and not to `base`, newest first."""
+    walk = repository.walk(head.id, SortMode.TOPOLOGICAL | SortMode.TIME)
+    walk.hide(base.id)
+    return iter(walk)
+
+
+def last_commits(
+    repository: pygit2.Repository, head: pygit2.Commit, paths: Iterable[str], known: pygit2.Oid | None = None
+) -> dict[str, pygit2.Commit]:
+    """For each path that exists in `head`, the commit that last changed it; not where the search comes to `known`.
 
     A merge is followed to the first parent that already had the same content, as `git log` does.
     """
-    folders: dict[str, list[str]] = {}
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        folders.setdefault(folder, []).append(name)
-    found: dict[str, Commit] = {}
-    for folder, names in folders.items():
-        for name, commit in _last_commits_in(head, folder, names).items():
-            found[f"{folder}/{name}" if folder else name] = commit
-    return found
-
-
-def _last_commits_in(head: pygit2.Commit, folder: str, names: list[str]) -> dict[str, Commit]:
-    """`last_commits` of names in one folder: where the folder is the same, nothing in it needs to be looked at."""
-    found: dict[str, Commit] = {}
+    wanted = set(paths)
+    folder = _common_folder(wanted)
+    within = f"{folder}/" if folder else ""
     tree = _tree_at(head, folder)
-    pending = [(head, tree, {name: tree[name].id for name in names if name in tree})] if tree is not None else []
-    while pending:
-        here, tree, sought = pending.pop()
+    if tree is None:
+        return {}
+    sought = {name for path in wanted if path != folder and _has(tree, name := path.removeprefix(within))}
+    found: dict[str, pygit2.Commit] = {}
+    pending = {head.id: sought}
+    number = count()
+    queue = [(-head.commit_time, next(number), head)]  # newest first, so that a commit is seldom come to twice
+    while queue:
+        here = heapq.heappop(queue)[2]
+        sought = pending.pop(here.id)
+        if here.id == known:
+            continue
+        tree = _tree_at(here, folder)
+        assert tree is not None  # what is sought in it is there
         for parent in here.parents:
-            if not sought:
-                break
             before = _tree_at(parent, folder)
-            if before is None:
+            if before is None or not sought:
                 continue
-            if before.id == tree.id:
-                same = sought
-            else:
-                same = {name: oid for name, oid in sought.items() if name in before and before[name].id == oid}
-            if same:
-                pending.append((parent, before, same))
-                sought = {name: oid for name, oid in sought.items() if name not in same}
-        if sought:
-            found.update(dict.fromkeys(sought, describe(here)))
+            differing = sought & changed_paths(repository, before.id, tree.id)
+            sought -= differing
+            if sought:
+                if parent.id not in pending:
+                    heapq.heappush(queue, (-parent.commit_time, next(number), parent))
+                pending.setdefault(parent.id, set()).update(sought)
+            sought = differing
+        found.update(dict.fromkeys((within + name for name in sought), here))
     return found
+
+
+def changed_since(
+    repository: pygit2.Repository, known: pygit2.Commit, head: pygit2.Commit
+) -> tuple[dict[str, pygit2.Commit], set[str]]:
+    """How the last commits of paths differ between `known` and its descendant `head`: new ones, and paths gone."""
+    touched: set[str] = set()
+    for commit in between(repository, known, head):
+        for parent in commit.parents:
+            touched |= changed_paths(repository, parent.tree_id, commit.tree_id)
+        if not commit.parents:
+            touched |= changed_paths(repository, None, commit.tree_id)
+    gone = {path for path in touched if not _has(head.tree, path)}
+    return last_commits(repository, head, touched - gone, known.id), gone
 
 
 def changes(commit: pygit2.Commit) -> list[Change]:
     """The files that differ between a commit and its first parent, with patches while they are within the limits."""
-    parent = commit.parents[0].tree if commit.parents else None
-    diff = parent.diff_to_tree(commit.tree) if parent is not None else commit.tree.diff_to_tree(swap=True)
+    diff = _difference(commit.parents[0].tree if commit.parents else None, commit.tree)
     found: list[Change] = []
     budget = PATCHES_LIMIT
     for number, delta in enumerate(diff.deltas):
@@ -125,6 +159,40 @@ def changes(commit: pygit2.Commit) -> list[Change]:
         status = _STATUSES.get(delta.status, "modified")
         found.append(Change(delta.new_file.path, status, additions, deletions, text))
     return found
+
+
+def diff(base: pygit2.Commit, head: pygit2.Commit) -> str:
+    """Git's unified text of what differs from `base` to `head`; files past the first 2 MiB of it are only counted."""
+    found = base.tree.diff_to_tree(head.tree)
+    shown: list[str] = []
+    budget = DIFF_LIMIT
+    for number in range(len(found)):
+        patch = found[number]
+        text = patch.data.decode(errors="replace") if patch is not None else ""
+        budget -= len(text)
+        if budget < 0:
+            return "".join(shown) + f"# {len(found) - number} more changed files are not shown\n"
+        shown.append(text)
+    return "".join(shown)
+
+
+def _difference(before: pygit2.Tree | None, after: pygit2.Tree) -> pygit2.Diff:
+    return before.diff_to_tree(after) if before is not None else after.diff_to_tree(swap=True)
+
+
+def _common_folder(paths: set[str]) -> str:
+    """The deepest folder that holds all of the paths."""
+    folders = [path.split("/")[:-1] for path in paths]
+    first, last = min(folders, default=[]), max(folders, default=[])
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    return "/".join(first[:same])
+
+
+def _has(tree: pygit2.Tree, path: str) -> bool:
+    try:
+        return path in tree
+    except (KeyError, ValueError, TypeError):  # not a path, or not valid Unicode
+        return False
 
 
 def _oid_at(commit: pygit2.Commit, path: str) -> pygit2.Oid | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pygit2
 
-from lmcommons.hub.errors import BadRequest, EntryNotFound
+from lmcommons.hub.errors import BadRequest, EntryNotFound, InvalidPath
 from lmcommons.hub.repos.pack import PackWriter
 from lmcommons.hub.repos.pointers import format_pointer
 
@@ -21,7 +21,11 @@ SUBMODULE_MODE = 0o160000
 PATH_LIMIT = 1024  # bytes
 NAME_LIMIT = 255  # bytes; what file systems hold
 
-_CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f\\]")
+# Those of the second line reorder the text after them, so that a name reads as another one.
+_CONTROL_OR_BACKSLASH = re.compile(
+    "[\\x00-\\x1f\\x7f\\\\"
+    "\u202a-\u202e\u2066-\u2069]"
+)
 # Names that a file system may take for `.git` or that would configure the reader's git: letters that HFS+ ignores,
 # NTFS's short name and its trailing dots, spaces and streams.
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -76,22 +80,33 @@ def path_names(path: str) -> list[bytes]:
     """The names on the way to `path`, checked so that any git on any system can hold them.
 
     Raises:
-        BadRequest: the path is empty, absolute, too long, leaves the repository, or has a name that git reserves.
+        InvalidPath: the path is empty, absolute, too long, leaves the repository, or has a name that git reserves.
     """
     try:
         names = [name.encode() for name in path.split("/")]
     except UnicodeEncodeError as error:
-        raise BadRequest(f"path {path!a}: not valid Unicode") from error
-    if _CONTROL_OR_BACKSLASH.search(path):
-        raise BadRequest(f"path {path!a}: control characters and backslashes are not allowed")
-    if sum(map(len, names)) + len(names) > PATH_LIMIT or max(map(len, names)) > NAME_LIMIT:
-        raise BadRequest(f"path {path[:80]!r}…: at most {NAME_LIMIT} bytes a name and {PATH_LIMIT} in all")
+        raise InvalidPath(f"path {path!a}: not valid Unicode") from error
+    if sum(map(len, names)) + len(names) > PATH_LIMIT:
+        raise InvalidPath(f"path {path[:80]!r}…: at most {PATH_LIMIT} bytes")
     for name in path.split("/"):
-        if name in ("", ".", ".."):
-            raise BadRequest(f"path {path!r}: must be relative, without empty, '.' or '..' parts")
-        if _RESERVED.fullmatch(_HFS_IGNORED.sub("", name)):
-            raise BadRequest(f"path {path!r}: the name {name!r} is reserved by git")
+        check_name(name, path)
     return names
+
+
+def check_name(name: str, path: str) -> None:
+    """Check one name on the way to `path`, which is only shown.
+
+    Raises:
+        InvalidPath: no file or folder may be called so.
+    """
+    if name in ("", ".", ".."):
+        raise InvalidPath(f"path {path!r}: must be relative, without empty, '.' or '..' parts")
+    if _CONTROL_OR_BACKSLASH.search(name):
+        raise InvalidPath(f"path {path!a}: control characters and backslashes are not allowed")
+    if len(name.encode()) > NAME_LIMIT:
+        raise InvalidPath(f"path {path[:80]!r}…: at most {NAME_LIMIT} bytes a name")
+    if _RESERVED.fullmatch(_HFS_IGNORED.sub("", name)):
+        raise InvalidPath(f"path {path!r}: the name {name!r} is reserved by git")
 
 
 def apply(

@@ -16,6 +16,7 @@ from lmcommons.files import sync_directory
 ObjectKind = Literal["commit", "tree", "blob", "tag"]
 
 PACK_KINDS: dict[ObjectKind, int] = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
+OBJECT_KINDS = {number: kind for kind, number in PACK_KINDS.items()}
 COMPRESSION_LEVEL = 1  # uploads wait for this; `git repack` compresses better later
 LARGE_OFFSET = 1 << 31  # from here on an offset is stored in 64 bits, and LARGE_FLAG says where
 LARGE_FLAG = 1 << 31
@@ -87,6 +88,15 @@ class PackWriter:
         for leftover in self._directory.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(FileNotFoundError):
                 leftover.unlink()
+
+
+def install_packs(source: Path, pack_directory: Path) -> None:
+    """Move packs that git wrote, and synced, elsewhere on this file system into a repository."""
+    for pack in source.glob("*.pack"):
+        for suffix in (".pack", ".rev", ".idx"):  # the index last: git looks for a pack where it finds one
+            with suppress(FileNotFoundError):
+                pack.with_suffix(suffix).rename(pack_directory / pack.with_suffix(suffix).name)
+    sync_directory(pack_directory)
 
 
 def object_id(kind: ObjectKind, data: bytes) -> bytes:

@@ -1,12 +1,13 @@
 """Git LFS pointers: the small text that git keeps where the content lies in the object store.
 
-Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+A pointer with extensions counts as text: its object is not the file's content, but what a program of the uploader made
+of it. Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 """
 
 import re
 from dataclasses import dataclass
 
-POINTER_LIMIT = 1024  # bytes; the specification's bound on a pointer, so larger blobs need not be read
+POINTER_SIZES = range(125, 144)  # bytes of a pointer, so that other blobs need not be read
 
 # What large-model and data files are usually called; a repository's first commit says that these go to LFS.
 LFS_PATTERNS = (
@@ -19,7 +20,7 @@ LFS_PATTERNS = (
 )  # fmt: skip
 
 _POINTER = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*"
+    rb"version https://git-lfs\.github\.com/spec/v1\n"
     rb"oid sha256:(?P<sha256>[0-9a-f]{64})\nsize (?P<size>\d{1,18})\n?"
 )
 

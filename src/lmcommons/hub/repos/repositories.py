@@ -2,30 +2,30 @@
 
 import logging
 import shutil
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, literal, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import check_name
-from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed, readable, require
+from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
-    Event,
     FormerName,
+    Gate,
     Repository,
     RepositoryObject,
-    RepositoryTag,
     RepositoryType,
+    UtcDateTime,
     now,
 )
 from lmcommons.hub.errors import (
-    BadRequest,
     Conflict,
     InsufficientStorage,
     Moved,
@@ -33,33 +33,12 @@ from lmcommons.hub.errors import (
     RepositoryNotFound,
     Unauthorized,
 )
-from lmcommons.hub.repos.git import GitRepository
+from lmcommons.hub.repos import downloads, index
+from lmcommons.hub.repos.git import AddFile, GitRepository
 from lmcommons.hub.repos.index import Description
+from lmcommons.hub.repos.trees import Listings
 
 LOGGER = logging.getLogger(__name__)
-
-MAIN = "main"
-
-SORTS = {
-    "lastModified": Repository.updated_at,
-    "createdAt": Repository.created_at,
-    "downloads": Repository.downloads,
-    "likes": Repository.likes,
-    "trendingScore": Repository.likes,
-}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a list shows: text that must occur, an owner, tags that must all be there, and the order."""
-
-    search: str | None = None
-    author: str | None = None
-    tags: tuple[str, ...] = ()
-    sort: str = "lastModified"
-    ascending: bool = False
-    offset: int = 0
-    limit: int = 100
 
 
 class Repositories:
@@ -68,6 +47,7 @@ class Repositories:
     def __init__(self, database: Database, directory: Path) -> None:
         self._database = database
         self._directory = directory
+        self._listings = Listings()
 
     # ------------------------------------------------------------ finding
 
@@ -87,56 +67,11 @@ class Repositories:
                     .join(FormerName, FormerName.repository_id == Repository.id)
                     .where(FormerName.type == type_, FormerName.full_name_key == full_name.lower())
                 )
-                if repository is not None and allowed(actor, Action.READ, repository):
+                if repository is not None and allowed(actor, Action.SEE, repository):
                     raise Moved(full_name, repository.full_name)
                 raise RepositoryNotFound()
         require(actor, action, repository)
         return repository
-
-    def listing(self, actor: Actor, type_: RepositoryType, query: Listing) -> tuple[list[Repository], bool]:
-        """Repositories that the actor may see, and whether there are more after them.
-
-        Raises:
-            BadRequest: an order that does not exist.
-        """
-        if query.sort not in SORTS:
-            raise BadRequest(f"Unknown sort: {query.sort}; one of {', '.join(SORTS)}")
-        column = SORTS[query.sort]
-        order = (column.asc(), Repository.id.asc()) if query.ascending else (column.desc(), Repository.id.desc())
-        chosen = (
-            _matching(select(Repository).join(Account, Account.id == Repository.account_id), actor, type_, query)
-            .order_by(*order)
-            .offset(query.offset)
-            .limit(query.limit + 1)
-        )
-        with self._database.read() as session:
-            rows = list(session.scalars(chosen))
-        return rows[: query.limit], len(rows) > query.limit
-
-    def count(self, actor: Actor, type_: RepositoryType, query: Listing) -> int:
-        """How many repositories match, whatever the limit."""
-        chosen = select(func.count()).select_from(Repository).join(Account, Account.id == Repository.account_id)
-        with self._database.read() as session:
-            return session.scalar(_matching(chosen, actor, type_, query)) or 0
-
-    def owned(self, actor: Actor, account_id: int) -> list[Repository]:
-        """All repositories of an account that the actor may see, newest first."""
-        chosen = select(Repository).where(Repository.account_id == account_id, _visible(actor))
-        with self._database.read() as session:
-            return list(session.scalars(chosen.order_by(Repository.updated_at.desc())))
-
-    def tags(self, type_: RepositoryType) -> list[str]:
-        """The tags of public repositories, the most used first."""
-        chosen = (
-            select(RepositoryTag.tag)
-            .join(Repository)
-            .where(Repository.type == type_, Repository.private.is_(False))
-            .group_by(RepositoryTag.tag)
-            .order_by(func.count().desc(), RepositoryTag.tag)
-            .limit(5_000)
-        )
-        with self._database.read() as session:
-            return list(session.scalars(chosen))
 
     def all(self) -> list[Repository]:
         """Every repository, whoever owns it: for checks, never for answers."""
@@ -145,20 +80,66 @@ class Repositories:
 
     def git(self, repository: Repository) -> GitRepository:
         """The repository's git directory; it is named by id, so that a rename moves nothing."""
-        return GitRepository(self._git_path(repository.id))
+        return GitRepository(self._git_path(repository.id), self._listings)
 
     # ------------------------------------------------------------ changing
 
     def create(
-        self, actor: Actor, type_: RepositoryType, namespace: str | None, name: str, *, private: bool | None = None
+        self,
+        actor: Actor,
+        type_: RepositoryType,
+        namespace: str | None,
+        name: str,
+        *,
+        private: bool | None = None,
+        first: Sequence[AddFile] = (),
     ) -> Repository:
-        """Make a repository in a namespace, by default the actor's own; its first commit holds `.gitattributes`.
+        """Make a repository in a namespace, by default the actor's own.
 
-        `private` None is the organisation's default.
+        Args:
+            private: None is the organisation's default.
+            first: files of its first commit, beside the `.gitattributes` that sends large formats to LFS.
 
         Raises:
             BadRequest: the name is not allowed. Unauthorized, Forbidden: not here. Conflict: it exists.
         """
+
+        def fill(path: Path, session: Session, made: Repository) -> None:
+            GitRepository.create(path).initialise(first, author_name=actor.name or "", author_email=actor.email)
+            _record(session, "repository.created", actor, made, private=made.private)
+
+        return self._make(actor, type_, namespace, name, private, fill)
+
+    def duplicate(
+        self, actor: Actor, source: Repository, namespace: str | None, name: str, *, private: bool | None = None
+    ) -> Repository:
+        """Make a repository with the branches, tags and large objects of another, which the actor may read.
+
+        `private` None is what the other one is. Raises as `create`.
+        """
+        require(actor, Action.READ, source)
+
+        def fill(path: Path, session: Session, made: Repository) -> None:
+            self.git(source).copy(path)
+            objects = select(
+                literal(made.id), RepositoryObject.sha256, RepositoryObject.size, literal(now(), UtcDateTime())
+            )
+            columns = ("repository_id", "sha256", "size", "created_at")
+            chosen = objects.where(RepositoryObject.repository_id == source.id)
+            session.execute(insert(RepositoryObject).from_select(columns, chosen))
+            _record(session, "repository.created", actor, made, source=source.full_name, private=made.private)
+
+        return self._make(actor, source.type, namespace, name, source.private if private is None else private, fill)
+
+    def _make(
+        self,
+        actor: Actor,
+        type_: RepositoryType,
+        namespace: str | None,
+        name: str,
+        private: bool | None,
+        fill: Callable[[Path, Session, Repository], None],
+    ) -> Repository:
         check_name(name, "Repository")
         if actor.is_anonymous:
             raise Unauthorized("You must be signed in to create a repository; send a token with write access")
@@ -182,8 +163,7 @@ class Repositories:
                 session.flush()
                 path = self._git_path(repository.id)
                 shutil.rmtree(path, ignore_errors=True)  # of a process that died here
-                GitRepository.create(path).initialise(author_name=actor.name or "", author_email=actor.email)
-                _record(session, "repository.created", actor, repository, private=repository.private)
+                fill(path, session, repository)
         except IntegrityError as error:
             raise _exists(repository) from error
         return repository
@@ -214,7 +194,7 @@ class Repositories:
                 previous = repository.full_name
                 _forget_former(session, type_, current)
                 repository.account, repository.name, repository.name_key = owner, name, name.lower()
-                repository.terms = repository.terms.replace(previous.lower(), current.lower(), 1)
+                index.rename(session, repository)
                 session.flush()
                 if previous.lower() != current.lower():
                     session.add(FormerName(type=type_, full_name_key=previous.lower(), repository_id=repository.id))
@@ -223,24 +203,38 @@ class Repositories:
             raise Conflict(f"A {type_} repository called {current} already exists") from error
         return repository
 
-    def set_private(self, actor: Actor, type_: RepositoryType, full_name: str, private: bool | None) -> Repository:
-        """Hide a repository or show it to everybody; None leaves it as it is."""
+    def change(
+        self,
+        actor: Actor,
+        type_: RepositoryType,
+        full_name: str,
+        *,
+        private: bool | None = None,
+        gated: Gate | None = None,
+    ) -> Repository:
+        """Hide a repository or show it to everybody, gate its files or open them; None leaves it as it is."""
         found = self.find(actor, type_, full_name, Action.MANAGE)
-        if private is None:
-            return found
         with self._database.write() as session:
             repository = _present(session, found.id)
-            repository.private = private
-            _record(session, "repository.settings", actor, repository, private=private)
+            if private is not None:
+                repository.private = private
+            if gated is not None:
+                repository.gated = gated
+            _record(
+                session,
+                "repository.settings",
+                actor,
+                repository,
+                private=repository.private,
+                gated=repository.gated,
+            )
         return repository
 
     def count_download(self, repository: Repository) -> None:
         """One more download; when the database cannot take it, it is not counted, and the file is sent all the same."""
         try:
             with self._database.write() as session:
-                session.execute(
-                    update(Repository).where(Repository.id == repository.id).values(downloads=Repository.downloads + 1)
-                )
+                downloads.count(session, repository.id)
         except (OperationalError, InsufficientStorage) as error:
             LOGGER.warning("%s: a download was not counted: %s", repository.path, error)
 
@@ -248,14 +242,7 @@ class Repositories:
         """Put what `commit`, now the head of main, says about the repository into the index."""
         with self._database.write() as session:
             row = _present(session, repository.id)
-            row.head, row.updated_at = commit, now()
-            row.card, row.summary = description.card, description.summary
-            row.parameters, row.storage = description.parameters, description.storage
-            kept = {tag.tag: tag for tag in row.tag_rows}
-            row.tag_rows = [kept.get(tag) or RepositoryTag(tag=tag) for tag in description.tags]
-            for position, tag in enumerate(row.tag_rows):
-                tag.position = position
-            row.terms = " ".join((row.full_name, *description.tags, description.summary)).lower()
+            index.write(session, row, commit, description)
         return row
 
     def record(self, kind: str, actor: Actor, repository: Repository, **data: Any) -> None:
@@ -272,34 +259,42 @@ class Repositories:
             return list(session.scalars(chosen))
 
     def link_objects(self, repository_id: int, objects: dict[str, int]) -> None:
-        """Note that these objects (sha256: bytes) were uploaded to the repository.
+        """Note that these objects (sha256: bytes) were uploaded to the repository, at this time.
 
         Raises:
             RepositoryNotFound: it was deleted meanwhile.
         """
         if not objects:
             return
+        rows = [
+            {"repository_id": repository_id, "sha256": sha256, "size": size, "created_at": now()}
+            for sha256, size in objects.items()
+        ]
         with self._database.write() as session:
             _present(session, repository_id)
-            for sha256, size in objects.items():
-                session.merge(RepositoryObject(repository_id=repository_id, sha256=sha256, size=size))
+            _unlink(session, repository_id, objects)
+            session.execute(insert(RepositoryObject), rows)
 
-    def linked_objects(self, repository: Repository, sha256s: Collection[str]) -> set[str]:
-        """Those of the objects that were uploaded to the repository."""
-        return self._objects_where(sha256s, RepositoryObject.repository_id == repository.id)
+    def unlink_objects(self, repository_id: int, sha256s: Iterable[str], before: datetime | None = None) -> int:
+        """Take objects from a repository, or those of them that were linked before a time; returns how many."""
+        with self._database.write() as session:
+            return _unlink(session, repository_id, sha256s, before)
 
-    def known_objects(self, actor: Actor, sha256s: Collection[str]) -> set[str]:
-        """Those of the objects that are in any repository that the actor may read."""
-        return self._objects_where(sha256s, _visible(actor))
+    def linked_objects(self, repository_id: int, sha256s: Collection[str]) -> dict[str, int]:
+        """Those of the objects that were uploaded to the repository, and their bytes."""
+        return self._objects_where(sha256s, RepositoryObject.repository_id == repository_id)
 
-    def _objects_where(self, sha256s: Collection[str], condition: ColumnElement[bool]) -> set[str]:
-        found: set[str] = set()
-        ordered = sorted(sha256s)
+    def known_objects(self, actor: Actor, sha256s: Collection[str]) -> dict[str, int]:
+        """Those of the objects that are in any repository that the actor may read, and their bytes."""
+        return self._objects_where(sha256s, readable(actor))
+
+    def _objects_where(self, sha256s: Collection[str], condition: ColumnElement[bool]) -> dict[str, int]:
+        found: dict[str, int] = {}
         with self._database.read() as session:
-            for start in range(0, len(ordered), 500):
-                named = RepositoryObject.sha256.in_(ordered[start : start + 500])
-                chosen = select(RepositoryObject.sha256).join(Repository).where(named, condition)
-                found.update(session.scalars(chosen))
+            for some in _batches(sha256s):
+                chosen = select(RepositoryObject.sha256, RepositoryObject.size).join(Repository)
+                rows = session.execute(chosen.where(RepositoryObject.sha256.in_(some), condition))
+                found.update((sha256, size) for sha256, size in rows)
         return found
 
     def _git_path(self, repository_id: int) -> Path:
@@ -313,6 +308,25 @@ def _find(session: Session, type_: RepositoryType, full_name: str) -> Repository
         .join(Account, Account.id == Repository.account_id)
         .where(Repository.type == type_, Account.name_key == namespace.lower(), Repository.name_key == name.lower())
     )
+
+
+def _unlink(session: Session, repository_id: int, sha256s: Iterable[str], before: datetime | None = None) -> int:
+    count = 0
+    for some in _batches(sha256s):
+        chosen = delete(RepositoryObject).where(
+            RepositoryObject.repository_id == repository_id, RepositoryObject.sha256.in_(some)
+        )
+        if before is not None:
+            chosen = chosen.where(RepositoryObject.created_at < before)
+        count += len(session.execute(chosen.returning(RepositoryObject.sha256)).all())
+    return count
+
+
+def _batches(values: Iterable[str]) -> Iterator[list[str]]:
+    """As many values as one question to the database may hold, each time."""
+    ordered = sorted(values)
+    for start in range(0, len(ordered), 500):
+        yield ordered[start : start + 500]
 
 
 def _present(session: Session, repository_id: int) -> Repository:
@@ -336,27 +350,6 @@ def _exists(repository: Repository) -> Conflict:
     )
 
 
-def _visible(actor: Actor) -> ColumnElement[bool]:
-    """`allowed(actor, READ, repository)` as a condition on rows."""
-    if actor.is_admin:
-        return Repository.id.is_not(None)
-    if actor.is_anonymous:
-        return Repository.private.is_(False)
-    return or_(Repository.private.is_(False), Repository.account_id.in_([actor.account_id, *actor.roles]))
-
-
-def _matching(chosen: Select[Any], actor: Actor, type_: RepositoryType, query: Listing) -> Select[Any]:
-    conditions = [Repository.type == type_, _visible(actor)]
-    if query.author is not None:
-        conditions.append(Account.name_key == query.author.lower())
-    conditions.extend(
-        exists().where(and_(RepositoryTag.repository_id == Repository.id, func.lower(RepositoryTag.tag) == tag.lower()))
-        for tag in query.tags
-    )
-    conditions.extend(Repository.terms.contains(word, autoescape=True) for word in (query.search or "").lower().split())
-    return chosen.where(*conditions)
-
-
 def _forget_former(session: Session, type_: RepositoryType, full_name: str) -> None:
     former = session.get(FormerName, (type_, full_name.lower()))
     if former is not None:
@@ -364,5 +357,4 @@ def _forget_former(session: Session, type_: RepositoryType, full_name: str) -> N
 
 
 def _record(session: Session, kind: str, actor: Actor, repository: Repository, **data: Any) -> None:
-    data |= {"type": repository.type, "name": repository.full_name}
-    session.add(Event(kind=kind, actor=actor.name, repository_id=repository.id, data=data))
+    record(session, kind, actor.name, repository, **data)

@@ -3,12 +3,18 @@
 Source: https://github.com/huggingface/safetensors#format
 """
 
-import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from lmcommons.hub.repos.details import parse_object
+
 HEADER_LIMIT = 25_000_000  # bytes; what the client reads at most
+INDEX_LIMIT = 32 << 20  # bytes
+SHARDS_LIMIT = 500
+DIMENSIONS_LIMIT = 64  # what torch has; the product of millions would take long
+HEADERS_LIMIT = 64 << 20  # bytes of all headers of an answer
 
 
 def header(file: BinaryIO) -> dict[str, Any]:
@@ -17,27 +23,76 @@ def header(file: BinaryIO) -> dict[str, Any]:
     Raises:
         ValueError: this is no safetensors file.
     """
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= HEADER_LIMIT:
-        raise ValueError(f"a header of {length} bytes is not one of safetensors")
-    found = json.loads(file.read(length))
-    if not isinstance(found, dict):
-        raise ValueError("the header is not a JSON object")
-    return found
+    return _read(file)[0]
+
+
+def headers(index: BinaryIO, open_shard: Callable[[str], BinaryIO]) -> dict[str, Any]:
+    """What an index says beside its map of tensors, and the headers of its shards: `{index, headers}`.
+
+    Args:
+        open_shard: opens the file of a name in the index.
+
+    Raises:
+        ValueError: the index or a shard is not what it should be, or they are too large to answer.
+    """
+    text = index.read(INDEX_LIMIT + 1)
+    if len(text) > INDEX_LIMIT:
+        raise ValueError(f"an index of more than {INDEX_LIMIT:,} bytes")
+    found = parse_object(text)
+    tensors = found.pop("weight_map", None)
+    if not isinstance(tensors, dict) or not all(isinstance(shard, str) for shard in tensors.values()):
+        raise ValueError("the index has no `weight_map` of tensors to files")
+    shards = sorted(set(tensors.values()))
+    if len(shards) > SHARDS_LIMIT:
+        raise ValueError(f"{len(shards):,} shards; at most {SHARDS_LIMIT} are read")
+    answer: dict[str, Any] = {}
+    left = HEADERS_LIMIT
+    for shard in shards:
+        with open_shard(shard) as file:
+            try:
+                answer[shard], size = _read(file)
+            except ValueError as error:
+                raise ValueError(f"{shard!a}: {error}") from error
+        left -= size
+        if left < 0:
+            raise ValueError(f"headers of more than {HEADERS_LIMIT:,} bytes")
+    return {"index": found, "headers": answer}
 
 
 def parameters(found: dict[str, Any]) -> Counter[str]:
-    """How many numbers of each dtype the tensors of a header hold.
-
-    Raises:
-        ValueError: a tensor without dtype or shape.
-    """
+    """How many numbers of each dtype the tensors of a header hold."""
     counts: Counter[str] = Counter()
     for name, tensor in found.items():
-        if name == "__metadata__":
-            continue
-        try:
-            counts[str(tensor["dtype"])] += math.prod(int(size) for size in tensor["shape"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"tensor {name} has no dtype or shape") from error
+        if name != "__metadata__":
+            counts[tensor["dtype"]] += math.prod(tensor["shape"])
     return counts
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header and its length in bytes."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= HEADER_LIMIT:
+        raise ValueError(f"a header of {length} bytes is not one of safetensors")
+    found = parse_object(file.read(length))
+    for name, tensor in found.items():
+        if name != "__metadata__" and not _is_tensor(tensor):
+            raise ValueError(f"tensor {name[:100]!a} has no dtype, shape or data_offsets")
+    return found, length
+
+
+def _is_tensor(tensor: Any) -> bool:
+    return (
+        isinstance(tensor, dict)
+        and isinstance(tensor.get("dtype"), str)
+        and _are_sizes(tensor.get("shape"))
+        and _are_sizes(tensor.get("data_offsets"))
+        and len(tensor["data_offsets"]) == 2
+    )
+
+
+def _are_sizes(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= DIMENSIONS_LIMIT
+        and all(type(size) is int and 0 <= size < 1 << 63 for size in value)
+    )

@@ -1,18 +1,33 @@
-"""The files and folders of a commit."""
+"""The files and folders of a commit.
 
+Folders are read as git writes them, a record an entry: libgit2 makes an object of each entry, and when it compares two
+folders it walks all that is below, the same or not. Source: gitformat of trees, `<mode> <name>\\0<20 bytes of id>`.
+"""
+
+import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from threading import Lock
+from typing import Literal, NamedTuple
 
 import pygit2
 
 from lmcommons.hub.errors import EntryNotFound
-from lmcommons.hub.repos.operations import FOLDER_MODE, SUBMODULE_MODE
-from lmcommons.hub.repos.pointers import POINTER_LIMIT, LfsPointer, parse_pointer
+from lmcommons.hub.repos.pointers import POINTER_SIZES, LfsPointer, parse_pointer
+
+FOLDER_LIMIT = 20_000  # entries of a folder whose listing is kept
+LISTINGS_LIMIT = 100_000  # entries of all listings that are kept, of some 300 bytes each
+
+FOLDER, SUBMODULE = b"40000", b"160000"  # modes as trees have them
+
+_RECORD = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
+
+Record = tuple[bytes, bytes, bytes]  # mode, name, id
+Found = tuple[str, bool, pygit2.Oid]  # path, whether it is a folder, id
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file or folder. `oid` is git's id; `size` the content's bytes: for an LFS file the object's, for a folder 0."""
 
     path: str
@@ -25,6 +40,71 @@ class Entry:
     def content_id(self) -> str:
         """The sha256 of a large file, git's id of another: equal where the content is."""
         return self.lfs.sha256 if self.lfs else self.oid
+
+
+class Listings:
+    """Listings of single folders that were made before, the last used ones: what a tree's id names never changes.
+
+    After a commit only the folders that it changed are read again, however many files there are.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, list[Entry]] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def entries(
+        self,
+        repository: pygit2.Repository,
+        tree: pygit2.Oid,
+        path: str,
+        *,
+        recursive: bool,
+        start: int,
+        stop: int | None,
+    ) -> list[Entry]:
+        """The entries of the folder `tree`, which is at `path`, in git's order, from `start` to before `stop`."""
+        found = islice(self._walk(repository, tree, f"{path}/" if path else "", recursive=recursive), start, stop)
+        return [item if isinstance(item, Entry) else describe(repository, *item) for item in found]
+
+    def _walk(
+        self, repository: pygit2.Repository, tree: pygit2.Oid, within: str, *, recursive: bool
+    ) -> Iterator[Entry | Found]:
+        """What is in a folder, and with `recursive` in those below; a folder before what is in it."""
+        for item in self._folder(repository, tree):
+            if isinstance(item, Entry):
+                path, kind, oid, size, lfs = item
+                yield Entry(within + path, kind, oid, size, lfs) if within else item
+                below = pygit2.Oid(hex=oid) if recursive and kind == "directory" else None
+            else:
+                path, is_folder, found = item
+                yield within + path, is_folder, found
+                below = found if recursive and is_folder else None
+            if below is not None:
+                yield from self._walk(repository, below, f"{within}{path}/", recursive=True)
+
+    def _folder(self, repository: pygit2.Repository, tree: pygit2.Oid) -> list[Entry] | list[Found]:
+        """What is in one folder, by name; a large one is not described before it is known what of it is wanted."""
+        with self._lock:
+            kept = self._kept.get(tree.raw)
+            if kept is not None:
+                self._kept.move_to_end(tree.raw)
+                return kept
+        found = [
+            (name.decode(errors="replace"), mode == FOLDER, pygit2.Oid(raw=oid))
+            for mode, name, oid in records(repository, tree)
+            if mode != SUBMODULE
+        ]
+        if len(found) > FOLDER_LIMIT:
+            return found
+        made = [describe(repository, *item) for item in found]
+        with self._lock:
+            if tree.raw not in self._kept:
+                self._kept[tree.raw] = made
+                self._size += len(made)
+            while self._size > LISTINGS_LIMIT:
+                self._size -= len(self._kept.popitem(last=False)[1])
+        return made
 
 
 def find(commit: pygit2.Commit, path: str) -> pygit2.Blob | pygit2.Tree:
@@ -64,22 +144,35 @@ def _at(tree: pygit2.Tree, path: str) -> pygit2.Blob | pygit2.Tree | None:
     return found if isinstance(found, pygit2.Blob | pygit2.Tree) else None
 
 
-def walk(tree: pygit2.Tree, path: str, *, recursive: bool) -> Iterator[tuple[str, pygit2.Blob | pygit2.Tree]]:
-    """Paths and objects in the folder `tree`, which is at `path`, in git's order; a folder before what is in it."""
-    for found in tree:
-        if found.filemode == SUBMODULE_MODE:
-            continue
-        assert isinstance(found, pygit2.Blob | pygit2.Tree)
-        at = f"{path}/{found.name}" if path else str(found.name)
-        yield at, found
-        if recursive and isinstance(found, pygit2.Tree):
-            yield from walk(found, at, recursive=True)
+def records(repository: pygit2.Repository, tree: pygit2.Oid) -> list[Record]:
+    """What is in a folder, in git's order."""
+    return _RECORD.findall(repository.odb.read(tree)[1])
 
 
-def describe(repository: pygit2.Repository, path: str, found: pygit2.Blob | pygit2.Tree) -> Entry:
+def changed_paths(repository: pygit2.Repository, before: pygit2.Oid | None, after: pygit2.Oid) -> set[str]:
+    """The files that differ between two trees, and the folders that they are in; None is a tree of nothing."""
+    changed: set[str] = set()
+    pending: list[tuple[str, pygit2.Oid | None, pygit2.Oid | None]] = [("", before, after)]
+    while pending:
+        within, *sides = pending.pop()
+        old, new = ({r[1]: r for r in records(repository, side)} if side is not None else {} for side in sides)
+        for name in {name for name, _ in old.items() ^ new.items()}:
+            path = within + name.decode(errors="replace")
+            changed.add(path)
+            left, right = _folder(old.get(name)), _folder(new.get(name))
+            if left is not None or right is not None:
+                pending.append((f"{path}/", left, right))
+    return changed
+
+
+def describe(repository: pygit2.Repository, path: str, is_folder: bool, oid: pygit2.Oid) -> Entry:
     """The entry of a file or folder that was found at `path`."""
-    if found.filemode == FOLDER_MODE or not isinstance(found, pygit2.Blob):
-        return Entry(path, "directory", str(found.id), 0, None)
-    size = int(repository.odb.read_header(found.id)[1])
-    pointer = parse_pointer(found.data) if size < POINTER_LIMIT else None
-    return Entry(path, "file", str(found.id), pointer.size if pointer else size, pointer)
+    if is_folder:
+        return Entry(path, "directory", str(oid), 0, None)
+    size = repository.odb.read_header(oid)[1]
+    pointer = parse_pointer(repository.odb.read(oid)[1]) if size in POINTER_SIZES else None
+    return Entry(path, "file", str(oid), pointer.size if pointer else size, pointer)
+
+
+def _folder(record: Record | None) -> pygit2.Oid | None:
+    return pygit2.Oid(raw=record[2]) if record is not None and record[0] == FOLDER else None

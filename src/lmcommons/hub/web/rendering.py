@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from lmcommons.hub import addresses
+from lmcommons.hub.accounts.sign_in import COOKIE, form_secret
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.web import formatting, highlight
+from lmcommons.hub.web.visitors import visitor_known
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; "
@@ -32,8 +34,15 @@ STYLE_ADDRESS = f"/static/{hashlib.sha256(_STYLE).hexdigest()[:12]}/style.css"
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """The template with `values`, as a page for this browser."""
     hub = request.app.state.hub
-    html = _ENVIRONMENT.get_template(template).render(hub_url=hub.settings.public_url, status=status, **values).encode()
-    return _compressed(request, HTMLResponse(html, status, {**HEADERS, "Cache-Control": "no-cache"}))
+    seen_by = visitor_known(request)
+    html = _ENVIRONMENT.get_template(template).render(
+        hub_url=hub.settings.public_url,
+        status=status,
+        visitor=seen_by,
+        form_secret=form_secret(request.cookies[COOKIE]) if seen_by.name else "",
+        **values,
+    )
+    return _compressed(request, HTMLResponse(html, status, {**HEADERS, "Cache-Control": "private, no-cache"}))
 
 
 def style(request: Request) -> Response:

@@ -17,7 +17,7 @@ class Result:
 
 
 def result(entry: dict[str, Any]) -> Result:
-    """The row of one entry of `.eval_results/*.yaml`, as `repos.details.evaluation_results` reads it."""
+    """The row of one entry of `.eval_results/*.yaml`, as `repos.evaluation` reads it."""
     dataset = entry["dataset"]
     return Result(_text(dataset["id"]), _text(dataset["task_id"]), _text(entry["value"]), _text(entry.get("notes")))
 

@@ -1,6 +1,6 @@
 """The pages' addresses and views. A view asks the rooms and fills a template; it decides nothing.
 
-Pages are those of a visitor who is not signed in: private repositories are as absent as they are for everybody.
+A page shows what its visitor may see: to others a private repository is as absent as one that is not there.
 """
 
 import re
@@ -13,21 +13,23 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub import addresses
-from lmcommons.hub.accounts.permissions import ANONYMOUS
-from lmcommons.hub.database.tables import Repository, RepositoryType
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed
+from lmcommons.hub.database.tables import AccessStatus, Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, EntryNotFound, HubError
 from lmcommons.hub.repos import cards
-from lmcommons.hub.repos.details import CARD, evaluation_results
+from lmcommons.hub.repos.details import CARD
+from lmcommons.hub.repos.evaluation import ResultFile, result_files
 from lmcommons.hub.repos.git import Entry, GitRepository
-from lmcommons.hub.repos.repositories import MAIN, Listing
+from lmcommons.hub.repos.search import Listing
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web import markdown
 from lmcommons.hub.web.previews import preview
 from lmcommons.hub.web.rendering import STYLE_ADDRESS, page, style
 from lmcommons.hub.web.results import Result, result
+from lmcommons.hub.web.visitors import Form, form_handler, visitor
 
 RECENT = 8  # repositories of each type on the first page
 PAGE = 30  # repositories, commits
@@ -36,7 +38,9 @@ CHANGES = 200  # files of a commit's page
 RELATED = 10  # datasets or base models beside a card
 MAX_RESULTS = 50  # rows of the table of stated results
 MAX_CARD = 4 * markdown.MAX_MARKDOWN + cards.METADATA_LIMIT  # bytes; a longer README.md is not read
+MAX_QUESTIONS, MAX_ANSWER = 20, 1000  # of a gated repository's card; characters
 MAX_WORDS, MAX_WORD = 100, 200  # of a metadata field: entries, and characters of each
+LISTED = (RepositoryType.MODEL, RepositoryType.DATASET)  # spaces are kept, and have no pages
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,15 @@ class Shown:
 
     repositories: list[Repository]
     total: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Why the visitor may not have the files: where the request stands, and what the card asks for."""
+
+    status: AccessStatus | None
+    prompt: str | None
+    questions: dict[str, bool]
 
 
 @dataclass(frozen=True)
@@ -58,20 +71,18 @@ class Card:
 
 def home(request: Request) -> Response:
     """What this commons is, and what was updated last."""
-    hub: Hub = request.app.state.hub
-    models, datasets = (_shown(hub, kind, Listing(limit=RECENT)) for kind in RepositoryType)
+    models, datasets = (_shown(request, kind, Listing(sort="lastModified", limit=RECENT)) for kind in LISTED)
     return page(request, "home.html", models=models, datasets=datasets)
 
 
 def listing(request: Request, kind: RepositoryType) -> Response:
     """Search among models or datasets."""
-    hub: Hub = request.app.state.hub
     number = _page_number(request)
     search = request.query_params.get("search", "").strip()[:200]
     author = request.query_params.get("author") or None
-    sort = request.query_params.get("sort") or "lastModified"
+    sort = request.query_params.get("sort") or (None if search else "lastModified")
     query = Listing(search or None, author, sort=sort, offset=(number - 1) * PAGE, limit=PAGE)
-    shown = _shown(hub, kind, query)
+    shown = _shown(request, kind, query)
     return page(
         request,
         "listing.html",
@@ -88,39 +99,51 @@ def account(request: Request) -> Response:
     """What a person or an organisation shares."""
     hub: Hub = request.app.state.hub
     found = hub.accounts.find(request.path_params["namespace"])
-    models, datasets = (_shown(hub, kind, Listing(author=found.name, limit=PAGE)) for kind in RepositoryType)
+    models, datasets = (
+        _shown(request, kind, Listing(author=found.name, sort="lastModified", limit=PAGE)) for kind in LISTED
+    )
     return page(request, "account.html", account=found, models=models, datasets=datasets)
 
 
 def card(request: Request, kind: RepositoryType) -> Response:
     """A repository's first page: its card and what stands beside it."""
     hub, repository, git = _repository(request, kind)
-    last_commit = git.describe(MAIN)
+    last_commit = git.describe(git.default_branch)
     entries = {entry.path: entry for entry in git.entries(last_commit.oid)}
-    stated = evaluation_results(git, last_commit.oid)
+    stated = result_files(git, last_commit.oid)
     metadata = {name: _words(value) for name, value in repository.card.items()}
-    readme = _card(hub, repository, entries.get(CARD))
+    readme = _card(hub, repository, git.default_branch, entries.get(CARD))
     return page(
         request,
         "card.html",
         section=kind,
         repository=repository,
+        branch=git.default_branch,
         files=[path for path, entry in entries.items() if entry.type == "file" and path != ".gitattributes"],
         last_commit=last_commit,
         metadata=metadata,
         language=next(iter(metadata.get("language", [])), None),
+        gate=_gate(hub, visitor(request), repository),
         card=readme.html,
         problem=readme.problem,
-        errors=[*readme.errors, *(f"{file['filename']}: {file['error']}" for file in stated if "error" in file)],
-        results=_stated_results(hub, stated),
-        datasets=_related(hub, RepositoryType.DATASET, metadata.get("datasets", [])),
-        base_models=_related(hub, RepositoryType.MODEL, metadata.get("base_model", [])),
+        errors=[*readme.errors, *(f"{file.filename}: {file.error}" for file in stated if file.error)],
+        results=_stated_results(request, stated),
+        datasets=_related(request, RepositoryType.DATASET, metadata.get("datasets", [])),
+        base_models=_related(request, RepositoryType.MODEL, metadata.get("base_model", [])),
     )
+
+
+def ask_access(request: Request, form: Form, kind: RepositoryType) -> Response:
+    """Ask for the files of a gated repository; the answers to its card's questions come along."""
+    hub, repository, _ = _repository(request, kind)
+    fields = {name: form[f"answer {name}"][:MAX_ANSWER] for name in _questions(repository) if f"answer {name}" in form}
+    hub.access.ask(visitor(request), repository, fields)
+    return RedirectResponse(addresses.repository(repository), 303)
 
 
 def tree(request: Request, kind: RepositoryType) -> Response:
     """The files of a folder, each with its last commit."""
-    _, repository, git = _repository(request, kind)
+    hub, repository, git = _repository(request, kind)
     revision, path = addresses.revision_and_path(request)
     number = _page_number(request)
     head = git.describe(revision)
@@ -128,12 +151,14 @@ def tree(request: Request, kind: RepositoryType) -> Response:
     entries = git.entries(head.oid, path, start=start, limit=FOLDER_PAGE + 1)
     if number > 1 and not entries:
         raise EntryNotFound(f"{path or 'The first folder'} has no page {number}")
-    last_commits = git.last_commits(head.oid, [path, *(entry.path for entry in entries[:FOLDER_PAGE])])
+    shown = [path, *(entry.path for entry in entries[:FOLDER_PAGE])]
+    last_commits = hub.last_commits.of(repository, head.oid, shown)
     return page(
         request,
         "tree.html",
         section=kind,
         repository=repository,
+        branch=git.default_branch,
         revision=revision,
         path=path,
         refs=git.refs(),
@@ -146,7 +171,7 @@ def tree(request: Request, kind: RepositoryType) -> Response:
 
 def blob(request: Request, kind: RepositoryType) -> Response:
     """A file."""
-    hub, repository, git = _repository(request, kind)
+    hub, repository, git = _repository(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
     commit = git.resolve(revision)
     entry = git.entry(commit, path)
@@ -157,11 +182,12 @@ def blob(request: Request, kind: RepositoryType) -> Response:
         "blob.html",
         section=kind,
         repository=repository,
+        branch=git.default_branch,
         revision=revision,
         path=path,
         refs=git.refs(),
         entry=entry,
-        last=git.last_commits(commit, [path]).get(path),
+        last=hub.last_commits.of(repository, commit, [path]).get(path),
         preview=preview(entry, partial(hub.contents.open, repository, entry), _place(repository, revision, path)),
     )
 
@@ -179,6 +205,7 @@ def commits(request: Request, kind: RepositoryType) -> Response:
         "commits.html",
         section=kind,
         repository=repository,
+        branch=git.default_branch,
         revision=revision,
         path=path,
         refs=git.refs(),
@@ -189,7 +216,7 @@ def commits(request: Request, kind: RepositoryType) -> Response:
 
 def commit(request: Request, kind: RepositoryType) -> Response:
     """What a commit changed."""
-    _, repository, git = _repository(request, kind)
+    _, repository, git = _repository(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
     if path:
         raise EntryNotFound(f"A commit's page shows all of it: {addresses.at(repository, 'commit', revision)}")
@@ -200,6 +227,7 @@ def commit(request: Request, kind: RepositoryType) -> Response:
         "commit.html",
         section=kind,
         repository=repository,
+        branch=git.default_branch,
         commit=found,
         changes=changes[:CHANGES],
         total=len(changes),
@@ -215,19 +243,22 @@ def error_page(request: Request, error: HubError) -> Response:
     )
 
 
-def _repository(request: Request, kind: RepositoryType) -> tuple[Hub, Repository, GitRepository]:
+def _repository(
+    request: Request, kind: RepositoryType, action: Action = Action.SEE
+) -> tuple[Hub, Repository, GitRepository]:
     hub: Hub = request.app.state.hub
     name = "{namespace}/{name}".format_map(request.path_params)
-    repository = hub.repositories.find(ANONYMOUS, kind, name)
+    repository = hub.repositories.find(visitor(request), kind, name, action)
     return hub, repository, hub.repositories.git(repository)
 
 
-def _shown(hub: Hub, kind: RepositoryType, query: Listing) -> Shown:
-    found, _ = hub.repositories.listing(ANONYMOUS, kind, query)
-    return Shown(found, hub.repositories.count(ANONYMOUS, kind, query))
+def _shown(request: Request, kind: RepositoryType, query: Listing) -> Shown:
+    hub, actor = request.app.state.hub, visitor(request)
+    found, _ = hub.search.listing(actor, kind, query)
+    return Shown(found, hub.search.count(actor, kind, query))
 
 
-def _card(hub: Hub, repository: Repository, entry: Entry | None) -> Card:
+def _card(hub: Hub, repository: Repository, branch: str, entry: Entry | None) -> Card:
     if entry is None or entry.type == "directory":
         return Card()
     if entry.size > MAX_CARD:
@@ -243,7 +274,23 @@ def _card(hub: Hub, repository: Repository, entry: Entry | None) -> Card:
     if len(body) > markdown.MAX_MARKDOWN:
         return Card(problem="long")
     errors = [f"{CARD}: {error}" for error in cards.metadata_errors(text)]
-    return Card(markdown.render(body, _place(repository, MAIN, CARD)), None, errors)
+    return Card(markdown.render(body, _place(repository, branch, CARD)), None, errors)
+
+
+def _gate(hub: Hub, actor: Actor, repository: Repository) -> Gate | None:
+    if allowed(actor, Action.READ, repository):
+        return None
+    asked = hub.access.of(actor, repository)
+    prompt = _words(repository.card.get("extra_gated_prompt"))
+    return Gate(asked.status if asked else None, prompt[0] if prompt else None, _questions(repository))
+
+
+def _questions(repository: Repository) -> dict[str, bool]:
+    """What the card wants to know of those who ask for its files, and which of it is answered by a tick."""
+    asked = repository.card.get("extra_gated_fields")
+    if not isinstance(asked, dict):
+        return {}
+    return {str(name)[:MAX_WORD]: kind == "checkbox" for name, kind in list(asked.items())[:MAX_QUESTIONS]}
 
 
 def _place(repository: Repository, revision: str, path: str) -> markdown.Place:
@@ -254,21 +301,22 @@ def _place(repository: Repository, revision: str, path: str) -> markdown.Place:
     )
 
 
-def _stated_results(hub: Hub, found: list[dict[str, Any]]) -> list[tuple[Result, str | None]]:
+def _stated_results(request: Request, found: list[ResultFile]) -> list[tuple[Result, str | None]]:
     """The results that could be read, each with the page of its dataset when that is on this hub."""
-    rows = [result(file["data"]) for file in found if "data" in file][:MAX_RESULTS]
-    pages = dict(_related(hub, RepositoryType.DATASET, list({row.dataset: None for row in rows})))
+    rows = [result(entry) for file in found for entry in file.entries][:MAX_RESULTS]
+    pages = dict(_related(request, RepositoryType.DATASET, list({row.dataset: None for row in rows})))
     return [(row, pages.get(row.dataset)) for row in rows]
 
 
-def _related(hub: Hub, kind: RepositoryType, names: list[str]) -> list[tuple[str, str | None]]:
+def _related(request: Request, kind: RepositoryType, names: list[str]) -> list[tuple[str, str | None]]:
     """Repositories that a card names, each with its page when it is on this hub."""
-    return [(name, _page_of(hub, kind, name)) for name in names[:RELATED]]
+    return [(name, _page_of(request, kind, name)) for name in names[:RELATED]]
 
 
-def _page_of(hub: Hub, kind: RepositoryType, name: str) -> str | None:
+def _page_of(request: Request, kind: RepositoryType, name: str) -> str | None:
     try:
-        return addresses.repository(hub.repositories.find(ANONYMOUS, kind, name))
+        hub: Hub = request.app.state.hub
+        return addresses.repository(hub.repositories.find(visitor(request), kind, name, Action.SEE))
     except HubError:
         return None
 
@@ -303,6 +351,7 @@ def _router() -> APIRouter:
         base = f"/{kind.prefix}{{namespace}}/{{name}}"
         found.add_route(f"/{kind.plural}", partial(listing, kind=kind))
         found.add_route(base, partial(card, kind=kind))
+        found.add_route(f"{base}/request-access", form_handler(partial(ask_access, kind=kind)), methods=["POST"])
         for view in (tree, blob, commits, commit):
             found.add_route(f"{base}/{view.__name__}/{{rest:path}}", partial(view, kind=kind))
     found.add_route("/{namespace}", account)

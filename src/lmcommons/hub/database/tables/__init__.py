@@ -1,30 +1,102 @@
 """The tables, by room; imported from here."""
 
-from lmcommons.hub.database.tables.accounts import Account, AccountKind, Membership, Role, Token, TokenRole
+from lmcommons.hub.database.tables.access import AccessRequest, AccessStatus
+from lmcommons.hub.database.tables.accounts import (
+    Account,
+    AccountKind,
+    BrowserSession,
+    DeviceLogin,
+    Invitation,
+    Membership,
+    Role,
+    Token,
+    TokenRole,
+)
 from lmcommons.hub.database.tables.base import Table, UtcDateTime, now
+from lmcommons.hub.database.tables.buckets import Bucket, BucketChange, BucketFile, ChangeKind, FormerBucketName
+from lmcommons.hub.database.tables.community import (
+    Attachment,
+    Collection,
+    CollectionItem,
+    CollectionItemKind,
+    CollectionUpvote,
+    CommentVersion,
+    Discussion,
+    DiscussionEvent,
+    DiscussionEventKind,
+    DiscussionStatus,
+    Follow,
+    Like,
+    Webhook,
+    WebhookDelivery,
+    WebhookWatch,
+)
 from lmcommons.hub.database.tables.events import Event
+from lmcommons.hub.database.tables.finding import DailyDownloads, EvaluationResult, RepositoryTerms
+from lmcommons.hub.database.tables.git import IndexedHead, LfsLock, PathCommit
 from lmcommons.hub.database.tables.repositories import (
     FormerName,
+    Gate,
     Repository,
     RepositoryObject,
     RepositoryTag,
     RepositoryType,
 )
+from lmcommons.hub.database.tables.xet import XetChunk, XetFile, XetGeneration, XetLink, XetSender, XetTerm, XetXorb
 
 __all__ = [
+    "AccessRequest",
+    "AccessStatus",
     "Account",
     "AccountKind",
+    "Attachment",
+    "BrowserSession",
+    "Bucket",
+    "BucketChange",
+    "BucketFile",
+    "ChangeKind",
+    "Collection",
+    "CollectionItem",
+    "CollectionItemKind",
+    "CollectionUpvote",
+    "CommentVersion",
+    "DailyDownloads",
+    "DeviceLogin",
+    "Discussion",
+    "DiscussionEvent",
+    "DiscussionEventKind",
+    "DiscussionStatus",
+    "EvaluationResult",
     "Event",
+    "Follow",
+    "FormerBucketName",
     "FormerName",
+    "Gate",
+    "IndexedHead",
+    "Invitation",
+    "LfsLock",
+    "Like",
     "Membership",
+    "PathCommit",
     "Repository",
     "RepositoryObject",
     "RepositoryTag",
+    "RepositoryTerms",
     "RepositoryType",
     "Role",
     "Table",
     "Token",
     "TokenRole",
     "UtcDateTime",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookWatch",
+    "XetChunk",
+    "XetFile",
+    "XetGeneration",
+    "XetLink",
+    "XetSender",
+    "XetTerm",
+    "XetXorb",
     "now",
 ]

@@ -1,9 +1,10 @@
-"""Users, organisations, memberships and tokens."""
+"""Users, organisations, memberships, and the ways to sign in: tokens, browser sessions, invitations, device logins."""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.base import Table, now
@@ -30,6 +31,7 @@ class TokenRole(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    FINE_GRAINED = "fineGrained"  # only what its scopes name
 
 
 class Account(Table):
@@ -45,6 +47,11 @@ class Account(Table):
     email: Mapped[str | None] = mapped_column(String(254))
     is_admin: Mapped[bool] = mapped_column(default=False)
     private_by_default: Mapped[bool] = mapped_column(default=False)
+    disabled: Mapped[bool] = mapped_column(
+        default=False, server_default=false()
+    )  # may not sign in; what is theirs stays
+    password_hash: Mapped[str | None] = mapped_column(String(200))  # argon2id, with its parameters and salt
+    quota: Mapped[int | None] = mapped_column(BigInteger)  # bytes that may be stored in its namespace
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -59,7 +66,7 @@ class Membership(Table):
 
 
 class Token(Table):
-    """An access token; only its sha256 is kept."""
+    """An access token; only its sha256 is kept, and that of the token that renews it."""
 
     __tablename__ = "tokens"
 
@@ -68,5 +75,45 @@ class Token(Table):
     name: Mapped[str] = mapped_column(String(96))
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     role: Mapped[TokenRole]
+    scopes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `permissions.Actor.scopes`
     created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to the hour
+    refresh_sha256: Mapped[str | None] = mapped_column(String(64), index=True, unique=True)
     account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class BrowserSession(Table):
+    """A browser that signed in with a password; only the sha256 of its cookie is kept."""
+
+    __tablename__ = "browser_sessions"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class Invitation(Table):
+    """Leave to make an account; only the sha256 of its code is kept."""
+
+    __tablename__ = "invitations"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    uses_left: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+
+
+class DeviceLogin(Table):
+    """A program that waits for its user to sign in elsewhere (RFC 8628); only hashes of its codes are kept."""
+
+    __tablename__ = "device_logins"
+
+    device_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))  # who approved it
+    denied: Mapped[bool] = mapped_column(default=False)
+    asked_at: Mapped[datetime | None]  # when the program last asked
+    expires_at: Mapped[datetime]

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
@@ -29,6 +29,14 @@ class RepositoryType(StrEnum):
         return "" if self is RepositoryType.MODEL else f"{self.plural}/"
 
 
+class Gate(StrEnum):
+    """How the files of a repository that everybody sees are opened to one who asks for them."""
+
+    NONE = ""  # nobody needs to ask
+    AUTO = "auto"  # asking is enough
+    MANUAL = "manual"  # an owner decides
+
+
 class Repository(Table):
     """A repository's settings and what lists show of its main branch; its git directory is named by `id`."""
 
@@ -36,6 +44,10 @@ class Repository(Table):
     __table_args__ = (
         UniqueConstraint("type", "account_id", "name_key"),
         Index("ix_repositories_type_updated_at", "type", "updated_at"),
+        Index("ix_repositories_type_created_at", "type", "created_at"),
+        Index("ix_repositories_type_downloads", "type", "downloads"),
+        Index("ix_repositories_type_likes", "type", "likes"),
+        Index("ix_repositories_type_trending", "type", "trending"),
         {"sqlite_autoincrement": True},  # the id of a deleted repository is never given to another one
     )
 
@@ -46,16 +58,22 @@ class Repository(Table):
     name: Mapped[str] = mapped_column(String(96))
     name_key: Mapped[str] = mapped_column(String(96))
     private: Mapped[bool] = mapped_column(default=False)
+    gated: Mapped[Gate] = mapped_column(default=Gate.NONE, server_default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     head: Mapped[str | None] = mapped_column(String(40))  # commit of main that the columns below describe
     card: Mapped[dict[str, Any]] = mapped_column(default=dict)  # front matter of README.md
     summary: Mapped[str] = mapped_column(String(300), default="")
     parameters: Mapped[dict[str, Any] | None] = mapped_column()  # by dtype, from the safetensors headers
-    terms: Mapped[str] = mapped_column(Text, default="")  # lower-case text that search looks in
+    parameter_count: Mapped[int | None] = mapped_column(BigInteger)  # the sum of them
+    library: Mapped[str | None] = mapped_column(String(200))
+    pipeline_tag: Mapped[str | None] = mapped_column(String(200))
     storage: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes of the files at head
-    downloads: Mapped[int] = mapped_column(BigInteger, default=0)
+    downloads: Mapped[int] = mapped_column(BigInteger, default=0)  # of the last 30 days
+    downloads_all_time: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     likes: Mapped[int] = mapped_column(default=0)
+    trending: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")  # see `repos/downloads.py`
+    last_discussion: Mapped[int] = mapped_column(default=0, server_default="0")  # highest number given
     account: Mapped[Account] = relationship(foreign_keys=[account_id], lazy="joined", innerjoin=True)
     tag_rows: Mapped[list["RepositoryTag"]] = relationship(
         lazy="selectin", cascade="all, delete-orphan", order_by="RepositoryTag.position"
@@ -76,6 +94,11 @@ class Repository(Table):
         """What follows the hub's address: `namespace/name` or `datasets/namespace/name`."""
         return f"{self.type.prefix}{self.full_name}"
 
+    @property
+    def scope(self) -> str:
+        """What Xet tokens are made for."""
+        return f"repository:{self.id}"
+
 
 class RepositoryTag(Table):
     """One tag of a repository."""
@@ -85,6 +108,7 @@ class RepositoryTag(Table):
     repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(200), primary_key=True, index=True)
     position: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(24), default="other", server_default="other")  # what it tells
 
 
 class FormerName(Table):

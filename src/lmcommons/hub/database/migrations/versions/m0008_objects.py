@@ -1,4 +1,4 @@
-"""What garbage collection needs to know."""
+"""Nothing: garbage collection reads what other tables say of objects."""
 
 revision = "0008"
 down_revision = "0007"

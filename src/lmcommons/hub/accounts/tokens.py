@@ -1,0 +1,237 @@
+"""Access tokens: what they may be used for, how long, and whom they speak for."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from lmcommons.hub.accounts.accounts import find_account, find_user
+from lmcommons.hub.accounts.issuing import TokenPair, digest, issue, issue_pair
+from lmcommons.hub.accounts.permissions import ANONYMOUS, RIGHTS, Action, Actor, Scopes, visible
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.database.tables import (
+    AccessRequest,
+    AccessStatus,
+    Account,
+    AccountKind,
+    Event,
+    Membership,
+    Repository,
+    RepositoryType,
+    Role,
+    Token,
+    TokenRole,
+    now,
+)
+from lmcommons.hub.errors import BadRequest, InsufficientStorage, NotFound, Unauthorized
+
+NAME_LIMIT = 96  # characters
+SCOPES_LIMIT = 100  # of one token
+USE_PRECISION = timedelta(hours=1)  # of `last_used_at`: a write an hour, not one a request
+RENEWAL_LIFE = timedelta(days=90)  # after a token's end, in which it can still be renewed
+
+LOGGER = logging.getLogger(__name__)
+
+# Built once: these are asked at every request.
+_TOKEN = select(Token).where(Token.sha256 == bindparam("sha256"))
+_MEMBERSHIPS = select(Membership.organisation_id, Membership.role).where(Membership.user_id == bindparam("user_id"))
+_GRANTED = select(AccessRequest.repository_id).where(
+    AccessRequest.user_id == bindparam("user_id"), AccessRequest.status == AccessStatus.ACCEPTED
+)
+
+
+class Tokens:
+    """The tokens of a hub."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def actor(self, token: str | None) -> Actor:
+        """Who a token speaks for; None is nobody.
+
+        Raises:
+            Unauthorized: the token is not known or has expired, or its account is disabled.
+        """
+        if token is None:
+            return ANONYMOUS
+        with self._database.read() as session:
+            found = _valid(session.scalar(_TOKEN, {"sha256": digest(token)}))
+            actor = _speaks_for(session, found)
+        if found.last_used_at is None or now() - found.last_used_at > USE_PRECISION:
+            self._note_use(found)
+        return actor
+
+    def actor_of(self, token_id: int, account_id: int) -> Actor:
+        """Who a token speaks for now that was sent before, by its id and its account's.
+
+        Raises:
+            Unauthorized: it was revoked or has expired, or its account is disabled.
+        """
+        with self._database.read() as session:
+            found = _valid(session.get(Token, token_id))
+            if found.account_id != account_id:
+                raise Unauthorized("Invalid credentials in Authorization header")
+            return _speaks_for(session, found)
+
+    def add(
+        self,
+        user: str,
+        name: str,
+        role: TokenRole,
+        *,
+        scopes: Mapping[str, Action] | None = None,
+        life: timedelta | None = None,
+    ) -> str:
+        """A new token of a user, shown this once.
+
+        Args:
+            scopes: what a fine-grained token may do, by `namespace`, `namespace/name` or `datasets/namespace/name`.
+            life: when it ends; None is never.
+
+        Raises:
+            NotFound: no such user, or nothing of a scope's name that the user sees.
+            BadRequest: a name or scope that cannot be.
+        """
+        if not 0 < len(name) <= NAME_LIMIT or not name.isprintable():
+            raise BadRequest(f"A token's name has 1 to {NAME_LIMIT} printable characters")
+        if (role is TokenRole.FINE_GRAINED) != bool(scopes):
+            raise BadRequest("A fineGrained token needs at least one scope, and only such a token has scopes")
+        with self._database.write() as session:
+            account = find_user(session, user)
+            resolved = _resolve(session, account, scopes) if scopes else None
+            session.add(Event(kind="token.created", actor=account.name, data={"name": name, "role": role}))
+            return issue(session, account, name, role, scopes=resolved, expires_at=now() + life if life else None)
+
+    def of(self, user: str) -> list[Token]:
+        """The tokens of a user, the oldest first.
+
+        Raises:
+            NotFound: no such user.
+        """
+        with self._database.read() as session:
+            chosen = select(Token).where(Token.account_id == find_user(session, user).id)
+            return list(session.scalars(chosen.order_by(Token.id)))
+
+    def revoke(self, user: str, token_id: int) -> None:
+        """End a token at once.
+
+        Raises:
+            NotFound: the user has no such token.
+        """
+        with self._database.write() as session:
+            account = find_user(session, user)
+            token = session.get(Token, token_id)
+            if token is None or token.account_id != account.id:
+                raise NotFound(f"{account.name} has no token {token_id}")
+            session.delete(token)
+            session.add(Event(kind="token.revoked", actor=account.name, data={"name": token.name}))
+
+    def renew(self, refresh: str) -> TokenPair | None:
+        """Both secrets anew, in exchange for the one that renews; None where that is not known or too old.
+
+        Source: RFC 6749, chapter 6, and RFC 9700, 4.14.2: the secret that renews is used once.
+        """
+        with self._database.write() as session:
+            token = session.scalar(select(Token).where(Token.refresh_sha256 == digest(refresh)))
+            if token is None or token.expires_at is None or token.account.disabled:
+                return None
+            return None if _is_past(token.expires_at + RENEWAL_LIFE) else issue_pair(session, token)
+
+    def scopes_of(self, actor: Actor) -> list[tuple[str, str, int, Action]]:
+        """The scopes of a fine-grained token as (type, name, id, right); what was deleted meanwhile is left out."""
+        with self._database.read() as session:
+            accounts = session.scalars(select(Account).where(Account.id.in_(actor.scopes.accounts)))
+            repositories = session.scalars(select(Repository).where(Repository.id.in_(actor.scopes.repositories)))
+            return [
+                *((_type(found), found.name, found.id, actor.scopes.accounts[found.id]) for found in accounts),
+                *((r.type.value, r.full_name, r.id, actor.scopes.repositories[r.id]) for r in repositories),
+            ]
+
+    def _note_use(self, token: Token) -> None:
+        try:
+            with self._database.write() as session:
+                session.execute(update(Token).where(Token.id == token.id).values(last_used_at=now()))
+        except (OperationalError, InsufficientStorage) as error:
+            LOGGER.warning("the last use of a token of %s was not noted: %s", token.account.name, error)
+
+
+def load_actor(
+    session: Session, account: Account, role: TokenRole, name: str | None, scopes: Scopes | None = None
+) -> Actor:
+    """The actor that `account` is, with its memberships and what was opened to it."""
+    memberships = session.execute(_MEMBERSHIPS, {"user_id": account.id})
+    granted = session.scalars(_GRANTED, {"user_id": account.id})
+    return Actor(
+        account_id=account.id,
+        name=account.name,
+        is_admin=account.is_admin,
+        token_role=role,
+        token_name=name,
+        roles={organisation: Role(member) for organisation, member in memberships},
+        granted=frozenset(granted),
+        scopes=scopes or Scopes(),
+    )
+
+
+def _valid(token: Token | None) -> Token:
+    if token is None or token.account.disabled or _is_past(token.expires_at):
+        raise Unauthorized("Invalid credentials in Authorization header")
+    return token
+
+
+def _speaks_for(session: Session, token: Token) -> Actor:
+    actor = load_actor(session, token.account, TokenRole(token.role), token.name, _stored_scopes(token))
+    return replace(actor, token_id=token.id)
+
+
+def _is_past(when: datetime | None) -> bool:
+    return when is not None and when <= now()
+
+
+def _type(account: Account) -> str:
+    return "user" if account.kind is AccountKind.USER else "org"
+
+
+def _stored_scopes(token: Token) -> Scopes:
+    stored = token.scopes or {}
+
+    def rights(part: str) -> dict[int, Action]:
+        return {int(id_): Action(right) for id_, right in stored.get(part, {}).items()}
+
+    return Scopes(rights("repositories"), rights("accounts"))
+
+
+def _resolve(session: Session, user: Account, named: Mapping[str, Action]) -> Scopes:
+    if len(named) > SCOPES_LIMIT:
+        raise BadRequest(f"{len(named)} scopes; a token has at most {SCOPES_LIMIT}")
+    repositories: dict[int, Action] = {}
+    accounts: dict[int, Action] = {}
+    actor = load_actor(session, user, TokenRole.WRITE, None)
+    for name, right in named.items():
+        if right not in RIGHTS:
+            raise BadRequest(f"{name}: the right {right} cannot be given; one of {', '.join(RIGHTS)}")
+        if "/" in name:
+            repositories[_repository(session, actor, name)] = right
+        else:
+            accounts[find_account(session, name).id] = right
+    return Scopes(repositories, accounts)
+
+
+def _repository(session: Session, actor: Actor, path: str) -> int:
+    """The id of a repository that the actor sees."""
+    type_ = next(
+        (kind for kind in RepositoryType if kind.prefix and path.startswith(kind.prefix)), RepositoryType.MODEL
+    )
+    namespace, _, name = path.removeprefix(type_.prefix).lower().partition("/")
+    found = session.scalar(
+        select(Repository.id)
+        .join(Account, Account.id == Repository.account_id)
+        .where(Repository.type == type_, Account.name_key == namespace, Repository.name_key == name, visible(actor))
+    )
+    if found is None:
+        raise NotFound(f"No such repository: {path}; write NAMESPACE/NAME or datasets/NAMESPACE/NAME")
+    return found

@@ -1,0 +1,271 @@
+"""Pull requests: discussions that propose the commits at `refs/pr/NUMBER` for a branch.
+
+The ref is made first and the discussion after it, so that a pull request that is seen has its commits, and one that
+could not be made leaves nothing but an unused number (and a ref for the garbage collection, when its process died). A
+merge moves the branch first and the status after it: when the process dies between the two, merging again finds the
+commits in the branch and sets the status.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
+from lmcommons.hub.community import discussions
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.database.tables import (
+    Discussion,
+    DiscussionEvent,
+    DiscussionEventKind,
+    DiscussionStatus,
+    Repository,
+)
+from lmcommons.hub.errors import BadRequest, Conflict, NotFound, PreconditionFailed, RevisionNotFound
+from lmcommons.hub.repos.commits import Commits
+from lmcommons.hub.repos.git import BRANCHES, PULL_REQUESTS, GitRepository, Operation
+from lmcommons.hub.repos.repositories import Repositories
+
+PULL_REQUEST = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
+COMMITS_LIMIT = 100  # of one push that are shown as lines
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a pull request changes: files that its base changed in another way, and git's text of the difference."""
+
+    conflicts: list[str]
+    diff: str | None  # None: the reader may not read the contents of files
+
+
+class PullRequests:
+    """The pull requests of a hub."""
+
+    def __init__(self, database: Database, repositories: Repositories, commits: Commits) -> None:
+        self._database = database
+        self._repositories = repositories
+        self._commits = commits
+        commits.listeners.append(self._moved)
+
+    # ------------------------------------------------------------ opening
+
+    def open(self, actor: Actor, repository: Repository, title: str, text: str) -> Discussion:
+        """Open a draft at the head of the default branch; its commits follow.
+
+        Raises:
+            BadRequest, TooLarge: no title or no text, or one past its limit. Unauthorized, Forbidden: not here.
+        """
+        base = self._repositories.git(repository).default_branch
+        with self._opening(actor, repository, title, text, base) as discussion:
+            discussion.status = DiscussionStatus.DRAFT
+        return discussion
+
+    def propose(
+        self,
+        actor: Actor,
+        repository: Repository,
+        base: str,
+        operations: Sequence[Operation],
+        *,
+        title: str,
+        description: str = "",
+        parent: str | None = None,
+    ) -> tuple[Discussion, str]:
+        """Open a pull request for the branch `base` with one commit on it; returns both.
+
+        Args:
+            parent: the commit of `base` to begin at; None is its head.
+
+        Raises:
+            RevisionNotFound: there is no branch `base`. What `Commits.commit` raises; then nothing is opened.
+        """
+        shown = title[: discussions.TITLE_LIMIT]
+        with self._opening(actor, repository, shown, description or title, base, parent) as discussion:
+            message = f"{title}\n\n{description}"
+            head = self._commits.commit(actor, repository, discussion.ref, operations, message=message)
+        self._show_commits(actor, repository, discussion, head)
+        return discussion, head
+
+    @contextmanager
+    def _opening(
+        self, actor: Actor, repository: Repository, title: str, text: str, base: str, parent: str | None = None
+    ) -> Iterator[Discussion]:
+        """A new pull request: its ref is there in the block, and it is seen after it."""
+        require(actor, Action.DISCUSS, repository)
+        require(actor, Action.READ, repository)
+        title, text = discussions.check_title(title), discussions.check_text(text)
+        git = self._repositories.git(repository)
+        start = _start(git, base, parent)
+        present = max((_number(ref.ref) or 0 for ref in git.refs().pull_requests), default=0)
+        with self._database.write() as session:
+            number = discussions.take_number(session, repository, above=present)
+        discussion = Discussion(number=number, title=title, status=DiscussionStatus.OPEN, base=base, start=start)
+        git.create_ref(discussion.ref, start)
+        try:
+            self._commits.moved(actor, repository, discussion.ref, None, start)
+            yield discussion
+            with self._database.write() as session:
+                discussions.create(session, actor, repository, discussion, text)
+        except BaseException:
+            git.delete_ref(discussion.ref)
+            self._commits.moved(actor, repository, discussion.ref, start, None)
+            raise
+
+    # ------------------------------------------------------------ reading and merging
+
+    def proposal(self, actor: Actor, repository: Repository, discussion: Discussion, *, diff: bool) -> Proposal:
+        """What a pull request changes, or changed when it was merged; the contents of files only for their readers."""
+        git = self._repositories.git(repository)
+        head, base = discussion.ref, BRANCHES + str(discussion.base)
+        conflicts: list[str] = []
+        try:
+            if discussion.status in (DiscussionStatus.DRAFT, DiscussionStatus.OPEN):
+                conflicts = git.conflicts(head, base)
+            elif discussion.merge_commit is not None:
+                head = discussion.merge_commit
+                base = next(iter(git.describe(head).parents), str(discussion.start))
+            text = None
+            if diff and allowed(actor, Action.READ, repository):
+                text = git.diff(git.merge_base(base, head) or base, head)
+        except RevisionNotFound:  # the branch it was for was removed
+            text = "" if diff else None
+        return Proposal(conflicts, text)
+
+    def merge(self, actor: Actor, repository: Repository, number: int, text: str | None = None) -> DiscussionEvent:
+        """Merge a pull request into its base; `text` is a comment made with it.
+
+        Raises:
+            Conflict: it was merged or closed, or is a draft. MergeConflict: files that both changed, named.
+            NotFound: there is none. RevisionNotFound: its base was removed.
+        """
+        require(actor, Action.WRITE, repository)
+        if text is not None:
+            text = discussions.check_text(text)
+        with self._database.read() as session:
+            discussion = discussions.find(session, repository, number)
+        _check_open(repository, discussion)
+        git = self._repositories.git(repository)
+        base, head = str(discussion.base), git.resolve(discussion.ref)
+        if head == discussion.start:
+            raise BadRequest(f"{repository.full_name}#{number} has no commits yet: there is nothing to merge")
+        git.merge(
+            discussion.ref,
+            base,
+            message=f"Merge pull request #{number}: {discussion.title}",
+            author_name=actor.name or "",
+            author_email=actor.email,
+        )
+        commit = _merge_commit(git, head, base)
+        event = self._set_merged(actor, repository, number, commit, text)
+        before = next(iter(git.describe(commit).parents), None)
+        self._commits.moved(actor, repository, BRANCHES + base, before, commit)
+        return event
+
+    def _set_merged(
+        self, actor: Actor, repository: Repository, number: int, commit: str, text: str | None
+    ) -> DiscussionEvent:
+        with self._database.write() as session:
+            discussion = discussions.find(session, repository, number)
+            _check_open(repository, discussion)
+            if text is not None:
+                discussions.add_comment(session, actor, repository, discussion, text)
+            discussion.merge_commit = commit
+            return discussions.change_status(session, actor, repository, discussion, DiscussionStatus.MERGED)
+
+    # ------------------------------------------------------------ commits to pull requests
+
+    def require_write(self, actor: Actor, repository: Repository, revision: str) -> None:
+        """Return when the actor may commit to `revision`: writers to all, others to their own pull requests.
+
+        Raises:
+            Conflict: the pull request was merged. Unauthorized, Forbidden: somebody else's, or a branch.
+            RevisionNotFound: no such pull request.
+        """
+        if not revision.startswith(PULL_REQUESTS):
+            require(actor, Action.WRITE, repository)
+            return
+        try:
+            with self._database.read() as session:
+                discussion = discussions.find(session, repository, _number(revision) or 0)
+        except NotFound as error:
+            raise RevisionNotFound(f"revision {revision!r}: no such pull request") from error
+        own = discussion.author_id is not None and discussion.author_id == actor.account_id
+        require(actor, Action.DISCUSS if own else Action.WRITE, repository)
+        if discussion.status is DiscussionStatus.MERGED:
+            raise Conflict(f"{repository.full_name}#{discussion.number} was merged; open another pull request")
+
+    def remove_unfinished(self, repository: Repository, before: datetime, *, dry_run: bool = False) -> int:
+        """Remove the refs of pull requests that were never opened, their process having died; returns how many."""
+        git = self._repositories.git(repository)
+        with self._database.read() as session:
+            chosen = select(Discussion.number).where(Discussion.repository_id == repository.id)
+            opened = {f"{PULL_REQUESTS}{number}" for number in session.scalars(chosen)}
+        unfinished = [
+            ref
+            for file in (git.path / PULL_REQUESTS).glob("*")
+            if _number(ref := f"{PULL_REQUESTS}{file.name}") is not None
+            and ref not in opened
+            and file.stat().st_mtime < before.timestamp()
+        ]
+        for ref in unfinished if not dry_run else ():
+            git.delete_ref(ref)
+        return len(unfinished)
+
+    def _moved(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
+        """Show the commits that came to a pull request as its lines."""
+        number = _number(ref)
+        if number is None or after is None:
+            return
+        with self._database.read() as session:
+            chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
+            discussion = session.scalar(chosen)
+        if discussion is None:  # it is being opened
+            return
+        self._show_commits(actor, repository, discussion, after, before)
+
+    def _show_commits(
+        self, actor: Actor, repository: Repository, discussion: Discussion, head: str, before: str | None = None
+    ) -> None:
+        commits = self._repositories.git(repository).log(before or str(discussion.start), head, limit=COMMITS_LIMIT)
+        with self._database.write() as session:
+            room = max(0, discussions.EVENTS_LIMIT - discussions.count_events(session, discussion))
+            for commit in reversed(commits[:room]):
+                data = {"subject": commit.title, "oid": commit.oid}
+                discussions.add_event(session, actor, discussion, DiscussionEventKind.COMMIT, data)
+
+
+def _start(git: GitRepository, base: str, parent: str | None) -> str:
+    """The commit that a pull request for the branch `base` begins at."""
+    if base not in {branch.name for branch in git.refs().branches}:
+        raise RevisionNotFound(f"revision {base!r}: no such branch; pull requests are made for a branch")
+    head = git.branch(base)
+    if parent is None or head.startswith(parent):
+        return head
+    start = git.resolve(parent)
+    if git.merge_base(start, head) != start:
+        raise PreconditionFailed(f"The commit {parent} is not in the history of {base}")
+    return start
+
+
+def _merge_commit(git: GitRepository, head: str, base: str) -> str:
+    """The commit that brought `head` into the branch `base`; `head` itself where the branch was moved to it."""
+    return next((commit.oid for commit in git.log(head, base) if head in commit.parents), head)
+
+
+def _number(ref: str) -> int | None:
+    """The number in `refs/pr/NUMBER`; None in any other ref."""
+    named = PULL_REQUEST.fullmatch(ref)
+    return int(named[1]) if named else None
+
+
+def _check_open(repository: Repository, discussion: Discussion) -> None:
+    name = f"{repository.full_name}#{discussion.number}"
+    if not discussion.is_pull_request:
+        raise BadRequest(f"{name} is a discussion, not a pull request: there is nothing to merge")
+    if discussion.status is DiscussionStatus.DRAFT:
+        raise Conflict(f"{name} is a draft; set its status to open, then merge it")
+    if discussion.status is not DiscussionStatus.OPEN:
+        raise Conflict(f"{name} is {discussion.status}: it cannot be merged")

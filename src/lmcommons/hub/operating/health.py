@@ -1,0 +1,32 @@
+"""Whether a hub can serve: what a load balancer, a supervisor or an operator asks every few seconds."""
+
+import shutil
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from lmcommons.hub.errors import HubError
+from lmcommons.hub.rooms import Hub
+
+LEAST_FREE = 64 << 20  # bytes; with less, uploads are about to fail
+
+
+def problems(hub: Hub) -> dict[str, str]:
+    """What keeps the hub from serving, by part; empty when it is well. Tells no address, path or name."""
+    found = {}
+    try:
+        with hub.database.read() as session:
+            session.execute(select(1))
+    except SQLAlchemyError:
+        found["database"] = "does not answer"
+    try:
+        hub.objects.blobs.size("healthz")
+    except (HubError, OSError):
+        found["objects"] = "the store does not answer"
+    for part, directory in (("repositories", hub.settings.repositories_dir), ("objects", hub.objects.blobs.staging)):
+        try:
+            if shutil.disk_usage(directory).free < LEAST_FREE:
+                found.setdefault(part, "the disk is full")
+        except OSError:
+            found.setdefault(part, "the directory is not there")
+    return found

@@ -1,0 +1,56 @@
+"""Merges: what two lines of commits come to together, and the files that both changed in different ways.
+
+libgit2 merges as git does (three ways, renames followed, a virtual ancestor where there are several), in this process.
+It writes what it makes as it goes, so it is given a directory of its own to write to, and only the merge that becomes a
+commit is put into the repository, in that commit's pack.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pygit2
+
+from lmcommons.hub.errors import Conflict
+from lmcommons.hub.repos.pack import COMPRESSION_LEVEL, OBJECT_KINDS, PackWriter
+
+SCRATCH_FIRST = 100  # above the priority of the repository's own stores, so that writes go to the scratch directory
+
+
+class MergeConflict(Conflict):
+    """Both sides changed the files at `paths`, each in another way."""
+
+    def __init__(self, source: str, target: str, paths: list[str]) -> None:
+        shown = ", ".join(paths[:10]) + (f" and {len(paths) - 10} more" if len(paths) > 10 else "")
+        super().__init__(
+            f"{source} cannot be merged into {target}: both changed {shown}", fields={"filesWithConflicts": paths}
+        )
+        self.paths = paths
+
+
+class Merge:
+    """A merge that was tried; `conflicts` are the paths, in order, on which somebody must decide first."""
+
+    def __init__(self, repository: pygit2.Repository, index: pygit2.Index, scratch: Path) -> None:
+        self._repository = repository
+        self._index = index
+        self._scratch = scratch
+        sides = (side for sides in index.conflicts or () for side in sides if side is not None)
+        self.conflicts = sorted({str(side.path) for side in sides})
+
+    def write(self, writer: PackWriter) -> bytes:
+        """Add what the merge made to `writer`; returns the id of the merged tree, 20 bytes."""
+        tree = self._index.write_tree(self._repository)
+        for file in self._scratch.glob("??/*"):
+            kind, data = self._repository.odb.read(file.parent.name + file.name)
+            writer.add(OBJECT_KINDS[kind], data)
+        return tree.raw
+
+
+@contextmanager
+def merge(repository: pygit2.Repository, ours: pygit2.Oid, theirs: pygit2.Oid) -> Iterator[Merge]:
+    """Try to merge the commit `theirs` into `ours`; `repository` is a handle that nothing else is done with."""
+    with tempfile.TemporaryDirectory() as scratch:
+        repository.odb.add_backend(pygit2.OdbBackendLoose(scratch, COMPRESSION_LEVEL, False), SCRATCH_FIRST)
+        yield Merge(repository, repository.merge_commits(ours, theirs), Path(scratch))

@@ -1,0 +1,180 @@
+"""Rows of a file: some of them, with their columns, without reading more of it than they need.
+
+Parquet is read by row group through its footer; lines of JSON and CSV from their beginning, up to a limit.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+ROWS_LIMIT = 100  # rows of an answer
+COLUMNS_LIMIT = 200
+CELL_LIMIT = 10_000  # characters of a text
+PAGE_LIMIT = 4 << 20  # characters of all cells of an answer
+TEXT_LIMIT = 8 << 20  # bytes of JSON or CSV that are looked through
+FOOTER_LIMIT = 32 << 20  # bytes
+DECODED_LIMIT = 256 << 20  # bytes of a row group that are decompressed to reach its rows
+BUFFER = 1 << 18  # bytes read at a time
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows; `total` counts all of the file, and is None where only a beginning was read: of `known` rows."""
+
+    schema: pa.Schema
+    rows: list[Row]
+    known: int
+    total: int | None
+
+
+def read_rows(file: BinaryIO, suffix: str, start: int, length: int) -> Rows:
+    """Rows from `start` (the first is 0), at most `length`, of a file whose name ends in `suffix`.
+
+    Raises:
+        ValueError: it is not what its name says, or cannot be read in parts.
+    """
+    try:
+        if suffix == ".parquet":
+            return _parquet(file, start, length)
+        if suffix in (".csv", ".tsv"):
+            return _csv(file, "\t" if suffix == ".tsv" else ",", start, length)
+        return _json(file, start, length)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"cannot be read as {suffix.removeprefix('.')}: {words}") from error
+
+
+def feature(type_: pa.DataType) -> Any:
+    """A column's type as `datasets` writes its features."""
+    if pa.types.is_struct(type_):
+        return {field.name: feature(field.type) for field in type_}
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        return {"feature": feature(type_.value_type), "_type": "List"}
+    if pa.types.is_dictionary(type_):
+        return feature(type_.value_type)
+    names = {"double": "float64", "float": "float32", "halffloat": "float16"}
+    return {"dtype": names.get(str(type_), str(type_)), "_type": "Value"}
+
+
+def cells(row: Row, names: Iterable[str]) -> tuple[Row, list[str]]:
+    """A row as JSON values, and the names of its columns that were cut."""
+    shown, cut = {}, []
+    for name in names:
+        value = _plain(row.get(name))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if len(text) > CELL_LIMIT:
+            cut.append(name)
+            value = text[:CELL_LIMIT]
+        shown[name] = value
+    return shown, cut
+
+
+def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
+    size = file.seek(0, 2)
+    if size < 12:
+        raise ValueError(f"cannot be read as parquet: {size} bytes")
+    file.seek(-8, 2)
+    footer = int.from_bytes(file.read(4), "little")
+    if footer > min(FOOTER_LIMIT, size - 12):
+        raise ValueError(f"cannot be read as parquet: a footer of {footer:,} bytes")
+    # Pages are decoded one after the other: a row group need not fit into memory.
+    parquet = pa.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+    total = parquet.metadata.num_rows
+    schema = pa.schema(list(parquet.schema_arrow)[:COLUMNS_LIMIT])
+    rows: list[Row] = []
+    first = 0
+    for group in range(parquet.num_row_groups):
+        here = parquet.metadata.row_group(group)
+        skipped = max(0, start - first)
+        first += here.num_rows
+        if skipped >= here.num_rows or len(rows) >= length:
+            continue
+        if here.total_byte_size * (skipped + length) > DECODED_LIMIT * here.num_rows:
+            raise ValueError(
+                f"row {start:,} is too deep in a row group of {here.total_byte_size:,} bytes; write smaller ones"
+            )
+        rows += _of_batches(parquet, group, schema.names, skipped, length - len(rows))
+    return Rows(schema, rows, total, total)
+
+
+def _of_batches(parquet: Any, group: int, names: list[str], skipped: int, length: int) -> list[Row]:
+    rows: list[Row] = []
+    for batch in parquet.iter_batches(batch_size=ROWS_LIMIT, row_groups=[group], columns=names, use_threads=False):
+        if skipped < batch.num_rows:
+            rows += batch.slice(skipped, length - len(rows)).to_pylist()
+        skipped = max(0, skipped - batch.num_rows)
+        if len(rows) >= length:
+            break
+    return rows
+
+
+def _csv(file: BinaryIO, delimiter: str, start: int, length: int) -> Rows:
+    content, whole = _beginning(file)
+    parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    table = pa.csv.read_csv(BytesIO(content), pa.csv.ReadOptions(use_threads=False), parsing)
+    table = table.select(range(min(table.num_columns, COLUMNS_LIMIT)))
+    rows = table.slice(start, length).to_pylist()
+    return Rows(table.schema, rows, table.num_rows, table.num_rows if whole else None)
+
+
+def _json(file: BinaryIO, start: int, length: int) -> Rows:
+    content, whole = _beginning(file)
+    if content.lstrip()[:1] == b"[":
+        if not whole:
+            raise ValueError(f"an array of more than {TEXT_LIMIT:,} bytes; write a line for each row (.jsonl)")
+        found = json.loads(content)
+        rows, known = found[start : start + length], len(found)
+    else:
+        lines = [line for line in content.split(b"\n") if line.strip()]
+        rows, known = [json.loads(line) for line in lines[start : start + length]], len(lines)
+    for number, row in enumerate(rows, start):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number} is not a JSON object")
+    names = list(dict.fromkeys(name for row in rows for name in row))[:COLUMNS_LIMIT]
+    schema = pa.schema([(name, _type([row.get(name) for row in rows])) for name in names])
+    return Rows(schema, rows, known, known if whole else None)
+
+
+def _beginning(file: BinaryIO) -> tuple[bytes, bool]:
+    """The content up to the limit, in whole lines, and whether that is all."""
+    content = file.read(TEXT_LIMIT + 1)
+    if len(content) <= TEXT_LIMIT:
+        return content, True
+    return content[: content.rfind(b"\n") + 1], False
+
+
+def _type(values: list[Any]) -> pa.DataType:
+    """The type of a column of JSON values; of mixed ones, text."""
+    try:
+        return pa.array(values).type
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return pa.string()
+
+
+def _plain(value: Any) -> Any:
+    """As a JSON value: what JSON has no word for is written out."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value[:CELL_LIMIT]).decode()
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    return value

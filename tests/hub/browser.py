@@ -1,0 +1,33 @@
+"""A browser without a screen: keeps cookies, fills in the forms that a page has, and sends them as a browser would."""
+
+import re
+from html import unescape
+
+import httpx
+from hub_process import HubProcess
+
+
+class Browser:
+    """One browser of one person."""
+
+    def __init__(self, hub: HubProcess) -> None:
+        self.client = httpx.Client(base_url=hub.endpoint, follow_redirects=True, headers={"Accept": "text/html"})
+
+    def get(self, address: str) -> httpx.Response:
+        return self.client.get(address)
+
+    def submit(self, page: httpx.Response, action: str, **fields: str) -> httpx.Response:
+        """Send the form of `page` that goes to `action`, with its hidden fields and these."""
+        form = next(part for part in page.text.split("<form")[1:] if f'action="{action}"' in part.partition(">")[0])
+        inputs = re.findall(r"<input[^>]*>", form.partition("</form>")[0])
+        hidden = [(_attribute(tag, "name"), _attribute(tag, "value")) for tag in inputs if 'type="hidden"' in tag]
+        headers = {"Origin": str(self.client.base_url), "Sec-Fetch-Site": "same-origin"}
+        return self.client.post(action, data={**dict(hidden), **fields}, headers=headers)
+
+    def sign_in(self, name: str, password: str) -> httpx.Response:
+        return self.submit(self.get("/login"), "/login", name=name, password=password)
+
+
+def _attribute(tag: str, name: str) -> str:
+    found = re.search(rf'{name}="([^"]*)"', tag)
+    return unescape(found[1]) if found else ""

@@ -1,0 +1,114 @@
+"""Rate limits: who is counted, when they are refused, and what the client makes of it."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from hub_process import HubProcess, start_hub
+from huggingface_hub import HfApi
+
+from lmcommons.hub.accounts import limits
+from lmcommons.hub.accounts.limits import WINDOW, Limits
+from lmcommons.hub.errors import TooManyRequests
+
+
+class Clock:
+    now = 10.0 * WINDOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_kind_and_each_caller_is_counted_apart_and_a_new_window_begins_anew():
+    clock = Clock()
+    counted = Limits(2, clock)
+    left = [counted.take("api", "a").remaining for _ in range(3)]
+    assert left == [1, 0, 0]
+    assert counted.take("api", "a").exceeded
+    assert not counted.take("api", "b").exceeded
+    assert not counted.take("pages", "a").exceeded
+    assert counted.take("resolvers", "a").remaining == 19
+    clock.now += WINDOW
+    assert counted.take("api", "a").remaining == 1
+
+
+def test_the_answer_says_when_to_come_back():
+    clock = Clock()
+    counted = Limits(1, clock)
+    clock.now += 100
+    counted.take("api", "a").require()
+    with pytest.raises(TooManyRequests, match=r"More than 1 requests \(api\) in 300 seconds") as refused:
+        counted.take("api", "a").require()
+    assert refused.value.headers == {
+        "RateLimit": '"api";r=0;t=201',
+        "RateLimit-Policy": '"fixed window";"api";q=1;w=300',
+        "Retry-After": "201",
+    }
+
+
+def test_without_a_limit_nothing_is_counted_but_attempts_to_sign_in():
+    counted = Limits(0)
+    assert counted.take("api", "a") is None
+    for _ in range(limits.SIGN_IN_BY_NAME):
+        counted.take_sign_in("192.0.2.1", "Ada")
+    with pytest.raises(TooManyRequests):
+        counted.take_sign_in("192.0.2.2", "ada")
+    counted.take_sign_in("192.0.2.1", "bob")
+
+
+def test_one_address_cannot_try_many_names():
+    counted = Limits(0)
+    for number in range(limits.SIGN_IN_BY_ADDRESS):
+        counted.take_sign_in("2001:db8::1", f"user{number}")
+    with pytest.raises(TooManyRequests):
+        counted.take_sign_in("2001:db8::2", "another")  # the same network
+    counted.take_sign_in("2001:db8:0:1::1", "another")
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "KEYS_LIMIT", 10)
+    monkeypatch.setattr(limits, "KNOWN_LIMIT", 10)
+    counted = Limits(1)
+    for number in range(100):
+        counted.take("api", f"address {number}")
+        counted.remember(f"hash {number}", number)
+    assert len(counted._counts) == 10
+    assert len(counted._known) <= 10
+    assert counted.take("api", "address 1").exceeded
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    with start_hub(tmp_path_factory.mktemp("strict") / "hub", "--rate-limit", "8", "--workers", "1") as running:
+        yield running
+
+
+def test_past_the_limit_the_client_is_told_so_and_others_are_not_stopped(strict: HubProcess):
+    ada = {"Authorization": f"Bearer {strict.add_user('ada')}"}
+    bob = {"Authorization": f"Bearer {strict.add_user('bob')}"}
+    address = f"{strict.endpoint}/api/whoami-v2"
+    httpx.get(address, headers=ada)  # from here on the token is known
+    answers = [httpx.get(address, headers=ada) for _ in range(9)]
+    assert [answer.status_code for answer in answers] == [200] * 8 + [429]
+    assert answers[0].headers["ratelimit"].startswith('"api";r=7;t=')
+    assert answers[0].headers["ratelimit-policy"] == '"fixed window";"api";q=8;w=300'
+    assert int(answers[8].headers["retry-after"]) <= WINDOW + 1
+    assert "More than 8 requests" in answers[8].json()["error"]
+    assert answers[8].headers["x-request-id"]
+    with pytest.raises(Exception, match="rate limit") as refused:
+        HfApi(strict.endpoint, token=ada["Authorization"].removeprefix("Bearer ")).whoami()
+    assert refused.value.response.status_code == 429
+    assert httpx.get(address, headers=bob).status_code == 200
+    assert httpx.get(f"{strict.endpoint}/models").status_code == 200
+    assert httpx.get(f"{strict.endpoint}/healthz").status_code == 200
+
+
+def test_guessing_tokens_counts_against_the_address(strict: HubProcess):
+    address = f"{strict.endpoint}/api/whoami-v2"
+    wait = time.monotonic() + 30
+    answers: list[int] = []
+    while 429 not in answers and time.monotonic() < wait:
+        answers.append(httpx.get(address, headers={"Authorization": f"Bearer hf_{len(answers)}"}).status_code)
+    assert set(answers) == {401, 429}
+    assert len(answers) <= 9

@@ -1,0 +1,175 @@
+"""Rows of Parquet, JSON and CSV, and of files that are none."""
+
+import csv
+import datetime
+import json
+from decimal import Decimal
+from io import BytesIO, StringIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lmcommons.hub.repos import tabular
+from lmcommons.hub.repos.tabular import cells, feature, read_rows
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    file = BytesIO()
+    pq.write_table(table, file, **options)
+    return file.getvalue()
+
+
+NUMBERS = pa.table({"n": list(range(1_000)), "text": [f"row {n}" for n in range(1_000)]})
+
+
+class Counting(BytesIO):
+    """A file that counts what is read from it."""
+
+    total = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.total += len(found)
+        return found
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 5), (95, 10), (995, 100), (1_000, 5), (10**15, 5), (5, 0)])
+@pytest.mark.parametrize("row_group_size", [1_000, 7])
+def test_rows_of_parquet(start: int, length: int, row_group_size: int):
+    found = read_rows(BytesIO(parquet(NUMBERS, row_group_size=row_group_size)), ".parquet", start, length)
+    assert [row["n"] for row in found.rows] == list(range(1_000))[start : start + length]
+    assert (found.total, found.schema.names) == (1_000, ["n", "text"])
+
+
+def test_parquet_is_read_in_parts():
+    noise = [f"{n * 7919 % 1_000_003}" * 20 for n in range(200_000)]
+    content = parquet(pa.table({"text": noise}), row_group_size=10_000, compression="none", use_dictionary=False)
+    file = Counting(content)
+    assert read_rows(file, ".parquet", 150_003, 2).rows == [{"text": text} for text in noise[150_003:150_005]]
+    assert file.total < len(content) / 10
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".jsonl", "".join(json.dumps(row) + "\n" for row in NUMBERS.to_pylist())),
+        (".jsonl", "\n\n".join(json.dumps(row) for row in NUMBERS.to_pylist())),
+        (".json", json.dumps(NUMBERS.to_pylist())),
+        (".csv", "n,text\n" + "".join(f"{n},row {n}\n" for n in range(1_000))),
+        (".tsv", "n\ttext\r\n" + "".join(f"{n}\trow {n}\r\n" for n in range(1_000))),
+    ],
+)
+def test_rows_of_text(suffix: str, content: str):
+    found = read_rows(BytesIO(content.encode()), suffix, 995, 100)
+    assert found.rows == NUMBERS.slice(995).to_pylist()
+    assert (found.total, found.schema) == (1_000, NUMBERS.schema)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_long_texts_are_read_from_their_beginning(suffix: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tabular, "TEXT_LIMIT", 105)
+    line = b'{"a": 1}\n' if suffix == ".jsonl" else b"a,b,c,d,e\n"
+    found = read_rows(BytesIO(line * 1_000), suffix, 0, 100)
+    assert found.total is None
+    assert found.known == len(found.rows) == (11 if suffix == ".jsonl" else 9)
+
+
+def test_quoted_lines_of_csv_are_one_row():
+    text = StringIO()
+    csv.writer(text).writerows([["a", "b"], ["one\ntwo", 'say "hi", then'], ["名", ""]])
+    found = read_rows(BytesIO(text.getvalue().encode()), ".csv", 0, 10)
+    assert found.rows == [{"a": "one\ntwo", "b": 'say "hi", then'}, {"a": "名", "b": ""}]
+
+
+def test_rows_of_json_that_differ():
+    content = b'{"a": 1}\n{"b": "x", "a": "text"}\n{"a": null}\n{"a": [1]}\n'
+    found = read_rows(BytesIO(content), ".jsonl", 0, 10)
+    assert found.schema == pa.schema([("a", pa.string()), ("b", pa.string())])
+    assert [row.get("a") for row in found.rows] == [1, "text", None, [1]]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".parquet", b""),
+        (".parquet", b"PAR1"),
+        (".parquet", b"PAR1" + bytes(100) + b"PAR1"),
+        (".parquet", b"PAR1" + b"\xff" * 100 + b"\x10\x00\x00\x00PAR1"),
+        (".parquet", b"PAR1" + bytes(20) + b"\xff\xff\xff\xffPAR1"),
+        (".parquet", b'{"a": 1}\n' * 10),
+        (".parquet", parquet(NUMBERS)[:-20]),
+        (".parquet", parquet(NUMBERS, compression="snappy")[4:]),
+        (".parquet", bytes(64) + parquet(NUMBERS, compression="zstd")[64:]),
+        (".jsonl", b"{"),
+        (".jsonl", b"[1, 2]"),
+        (".jsonl", b"5\n6"),
+        (".jsonl", b'{"a": 1}\nnot json'),
+        (".jsonl", b"\xff\xfe"),
+        (".jsonl", b'{"a": ' + b"[" * 100_000),
+        (".json", b"[" * 100_000),
+        (".csv", b""),
+        (".csv", b"a,b\n1\n2,3,4\n"),
+        (".csv", b"a,b\n\xff\xfe,1\n\x00"),
+    ],
+)
+def test_what_is_damaged_is_refused_in_one_line(suffix: str, content: bytes):
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read_rows(BytesIO(content), suffix, 0, 10)
+
+
+def test_no_part_of_parquet_that_is_damaged_stops_the_process():
+    whole = parquet(NUMBERS.slice(0, 50))
+    for at in range(0, len(whole), 3):
+        broken = whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
+        try:
+            assert len(read_rows(BytesIO(broken), ".parquet", 0, 10).rows) <= 10
+        except ValueError:
+            continue
+
+
+def test_a_row_deep_in_a_large_row_group_is_refused(monkeypatch: pytest.MonkeyPatch):
+    content = parquet(NUMBERS, use_dictionary=False)
+    monkeypatch.setattr(tabular, "DECODED_LIMIT", 2_000)
+    assert len(read_rows(BytesIO(content), ".parquet", 0, 10).rows) == 10
+    with pytest.raises(ValueError, match="row 900 is too deep in a row group of"):
+        read_rows(BytesIO(content), ".parquet", 900, 10)
+
+
+def test_wide_tables_are_cut():
+    wide = pa.table({f"c{number}": [1] for number in range(300)})
+    assert len(read_rows(BytesIO(parquet(wide)), ".parquet", 0, 1).schema) == tabular.COLUMNS_LIMIT
+    many = json.dumps(wide.to_pylist()[0]).encode()
+    assert len(read_rows(BytesIO(many), ".jsonl", 0, 1).schema) == tabular.COLUMNS_LIMIT
+
+
+def test_features_are_named_as_datasets_names_them():
+    assert feature(pa.string()) == {"dtype": "string", "_type": "Value"}
+    assert feature(pa.float64()) == {"dtype": "float64", "_type": "Value"}
+    assert feature(pa.float32()) == {"dtype": "float32", "_type": "Value"}
+    assert feature(pa.timestamp("us")) == {"dtype": "timestamp[us]", "_type": "Value"}
+    assert feature(pa.list_(pa.int8())) == {"feature": {"dtype": "int8", "_type": "Value"}, "_type": "List"}
+    assert feature(pa.struct([("a", pa.bool_())])) == {"a": {"dtype": "bool", "_type": "Value"}}
+    assert feature(pa.dictionary(pa.int8(), pa.string())) == {"dtype": "string", "_type": "Value"}
+
+
+def test_cells_are_json():
+    row = {
+        "nan": float("nan"),
+        "bytes": b"\xff\x00",
+        "when": datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC),
+        "money": Decimal("1.10"),
+        "deep": {"a": [float("inf"), b"x"]},
+        "long": "x" * 20_000,
+    }
+    shown, cut = cells(row, row)
+    assert json.loads(json.dumps(shown, allow_nan=False)) == {
+        "nan": None,
+        "bytes": "/wA=",
+        "when": "2026-01-31T00:00:00+00:00",
+        "money": "1.10",
+        "deep": {"a": [None, "eA=="]},
+        "long": "x" * tabular.CELL_LIMIT,
+    }
+    assert cut == ["long"]
