@@ -101,6 +101,7 @@ def test_a_client_with_no_setting_uploads_and_downloads(
     assert hub.log.read_text()[logged:] == ""
 
 
+@pytest.mark.embedded
 def test_equal_parts_of_what_was_uploaded_are_stored_once(hub: HubProcess, uploaded: Uploaded):
     sent = xorbs_of(hub, uploaded)
     assert 25_000_000 < sent < 27_000_000
@@ -163,6 +164,7 @@ def test_headers_of_safetensors_are_read_out_of_chunks(hub: HubProcess, api: HfA
     assert api.model_info(repo).safetensors.total == 300_000
 
 
+@pytest.mark.embedded
 def test_a_second_upload_sends_what_is_new(hub: HubProcess, api: HfApi, tmp_path: Path):
     """Of a JSONL file with 1 % appended at most 5 % is sent, by a client that remembers nothing."""
     lines = [json.dumps({"id": secrets.token_hex(8), "text": secrets.token_urlsafe(150)}) for _ in range(101_000)]
@@ -182,6 +184,7 @@ def test_a_second_upload_sends_what_is_new(hub: HubProcess, api: HfApi, tmp_path
     assert content == "\n".join(lines)
 
 
+@pytest.mark.embedded
 def test_after_a_kill_in_the_middle_of_an_upload_it_succeeds_the_second_time(tmp_path: Path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -378,6 +381,7 @@ def test_a_reconstruction_is_answered_for_both_versions_and_for_ranges(hub: HubP
     assert reading.get(f"/v3/reconstructions/{file.hash}").status_code == 404
 
 
+@pytest.mark.embedded
 def test_an_address_of_a_xorb_gives_its_chunks_for_an_hour_and_no_others(hub: HubProcess, token: str, repo: str):
     file = opened(hub, token, repo, "write").upload(os.urandom(55_000))
     stored = file.terms[0].xorb.body

@@ -1,11 +1,9 @@
 """Uploads through the unmodified `huggingface_hub` client: one commit a repository, whole or absent."""
 
-import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,6 @@ from lmcommons.progress import say
 from lmcommons.publishing import cards
 from lmcommons.publishing.curve import training_curve
 from lmcommons.recipe import PublishingRecipe, Recipe
-
-# The client warns that file objects go through LFS, which is what we want of it (see `Hub._push`).
-logging.getLogger("huggingface_hub._commit_api").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -136,15 +131,11 @@ class Hub:
 
     def _push(self, kind: str, repository: str, files: dict[str, Path | str], message: str) -> Published:
         """Make the repository hold exactly `files` (a path, or text), in one commit on main."""
-        with _one_line(f"{self.url}, {kind} {repository}"), ExitStack() as opened:
+        with _one_line(f"{self.url}, {kind} {repository}"):
             self.api.create_repo(repository, repo_type=kind, private=self.publishing.private, exist_ok=True)
             present = set(self.api.list_repo_files(repository, repo_type=kind)) - {".gitattributes"}
-            # File objects, not paths: the client then uploads through LFS, which every hub has.
             operations: list[CommitOperationAdd | CommitOperationDelete] = [
-                CommitOperationAdd(
-                    name,
-                    BytesIO(content.encode()) if isinstance(content, str) else opened.enter_context(content.open("rb")),
-                )
+                CommitOperationAdd(name, content.encode() if isinstance(content, str) else content)
                 for name, content in files.items()
             ]
             operations += [CommitOperationDelete(name) for name in sorted(present - set(files))]

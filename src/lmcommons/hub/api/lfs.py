@@ -26,7 +26,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lmcommons.hub.accounts.permissions import Action
-from lmcommons.hub.api.identities import LARGEST
 from lmcommons.hub.api.content import SAFETY, object_response
 from lmcommons.hub.api.dependencies import field, find_repository, hub_of, json_body, required
 from lmcommons.hub.database.tables import Repository, RepositoryType
@@ -170,7 +169,7 @@ def _objects(values: list[Any]) -> dict[str, int]:
         if not isinstance(value, dict):
             raise BadRequest("`objects` must be an array of objects with `oid` and `size`")
         sha256, size = required(value, "oid", str), required(value, "size", int)
-        if not SHA256.fullmatch(sha256) or not 0 <= size <= LARGEST:
+        if not SHA256.fullmatch(sha256) or size < 0:
             raise BadRequest(f"{sha256[:80]!r}: `oid` must be a sha256 and `size` a number of bytes")
         wanted[sha256] = size
     return wanted
@@ -198,7 +197,7 @@ def _download(hub: Hub, repository: Repository, sha256: str, size: int, stored: 
 
 def _upload(hub: Hub, repository: Repository, sha256: str, size: int, *, in_parts: bool) -> dict[str, Any]:
     part_size, bucket = hub.settings.part_size, hub.objects.direct
-    if in_parts and size > part_size * PARTS_LIMIT:
+    if size > part_size * PARTS_LIMIT:
         error = {"code": 422, "message": f"Larger than {part_size * PARTS_LIMIT:,} bytes"}
         return {"oid": sha256, "size": size, "error": error}
     upload = Upload(repository.id, repository.account_id, sha256, size, secrets.token_hex(16))

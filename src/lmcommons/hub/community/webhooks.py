@@ -1,5 +1,6 @@
 """Webhooks: what a member wants told to an address. `deliveries.py` tells it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from lmcommons.hub.errors import BadRequest, NotFound
 DOMAINS = ("repo", "discussion")
 WATCHED = ("dataset", "model", "org", "space", "user")
 WEBHOOKS_LIMIT, WATCHED_LIMIT = 100, 100  # of one account, of one webhook
+NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 NAME_LIMIT, SECRET_LIMIT = 193, 200  # characters
 
 
@@ -147,7 +149,7 @@ def _watches(watched: Sequence[Mapping[str, Any]]) -> list[WebhookWatch]:
     watches: list[WebhookWatch] = []
     for position, item in enumerate(watched):
         kind, name = item.get("type"), item.get("name")
-        if kind not in WATCHED or not isinstance(name, str) or not NAME.fullmatch(name):
+        if kind not in WATCHED or not isinstance(name, str) or len(name) > NAME_LIMIT or not NAME.fullmatch(name):
             raise BadRequest(f"`watched` needs a `type` ({', '.join(WATCHED)}) and a `name` in each item")
         watches.append(WebhookWatch(position=position, kind=kind, name=name, name_key=name.lower()))
     return watches

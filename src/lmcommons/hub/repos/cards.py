@@ -10,6 +10,7 @@ import yaml
 from lmcommons.hub.repos.licenses import LICENSES
 
 METADATA_LIMIT = 256 << 10  # characters
+DEPTH_LIMIT = 100  # collections in one another; libyaml's own recursion would end the process
 NODES_LIMIT = 20_000  # values, with aliases written out: a few lines of YAML can mean billions
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)(.*?)(?<=[\r\n])---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
@@ -71,15 +72,28 @@ def parse_yaml(text: str, *, aliases: bool = True) -> Any:
     if len(text) > METADATA_LIMIT:
         raise ValueError(f"metadata of {len(text):,} characters; at most {METADATA_LIMIT:,} are read")
     try:
-        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise ValueError("aliases are not allowed here; write the value out")
+        _check_events(text, aliases=aliases)
         return _plain(yaml.load(text, Loader=_Loader), [NODES_LIMIT])  # noqa: S506 - a safe loader, in C if it can be
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ValueError(f"metadata is not YAML: {error.problem or error.context}{where}") from error
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # PyYAML raises what its code stumbles over where a tag as `!!timestamp` does not fit the value.
         raise ValueError(f"metadata is not YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _check_events(text: str, *, aliases: bool) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH_LIMIT:
+                raise ValueError(f"more than {DEPTH_LIMIT} collections in one another")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif not aliases and isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases are not allowed here; write the value out")
 
 
 def _plain(value: Any, left: list[int]) -> Any:

@@ -21,11 +21,8 @@ SUBMODULE_MODE = 0o160000
 PATH_LIMIT = 1024  # bytes
 NAME_LIMIT = 255  # bytes; what file systems hold
 
-# Those of the second line reorder the text after them, so that a name reads as another one.
-_CONTROL_OR_BACKSLASH = re.compile(
-    "[\\x00-\\x1f\\x7f\\\\"
-    "\u202a-\u202e\u2066-\u2069]"
-)
+# The last two ranges reorder the text after them, so that a name is shown as another one.
+_CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f\\\u202a-\u202e\u2066-\u2069]")
 # Names that a file system may take for `.git` or that would configure the reader's git: letters that HFS+ ignores,
 # NTFS's short name and its trailing dots, spaces and streams.
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
