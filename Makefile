@@ -48,6 +48,8 @@ format: venv
 bench: venv
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/hub.py
+	$(BIN)/python benchmarks/search.py
 
 # Newest versions of everything, then written down. torch is pinned by hand.
 requirements:

@@ -152,6 +152,14 @@ def test_answers_that_are_too_long_are_refused(hub: HubProcess, api, gated, aske
     assert list(api.list_pending_access_requests(gated)) == []
 
 
+@pytest.mark.parametrize("answers", [rb'{"why": "\ud800"}', b'{"why": NaN}'])
+def test_answers_that_no_list_could_show_are_refused(api, gated, asker, answers: bytes):
+    headers = {**asker._build_hf_headers(), "content-type": "application/json"}
+    sent = httpx.post(f"{asker.endpoint}/{gated}/ask-access", headers=headers, content=answers)
+    assert (sent.status_code, "not valid JSON" in sent.json()["error"]) == (400, True)
+    assert list(api.list_pending_access_requests(gated)) == []
+
+
 def test_in_the_browser_one_asks_on_the_card(hub: HubProcess, api, gated):
     name = f"reader{secrets.token_hex(4)}"
     hub.add_user(name)

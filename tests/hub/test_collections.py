@@ -101,6 +101,12 @@ def test_items_that_a_reader_may_not_see_are_left_out(
     found = next(each for each in other.list_collections(owner="ann") if each.slug == slug)
     assert [item.item_id for item in found.items] == [public]
     mine = other.create_collection(title).slug
+    within = api.add_collection_item(api.create_collection(f"{title} around").slug, slug, "collection").slug
+    address = f"{api.endpoint}/api/collections/{within}"
+    counts = [
+        httpx.get(address, headers=each._build_hf_headers()).json()["items"][0]["numberItems"] for each in (api, other)
+    ]
+    assert counts == [3, 1]
     with refused(404):
         other.add_collection_item(mine, private, "model")
     assert list(other.list_collections(item=f"models/{private}")) == []
@@ -168,6 +174,7 @@ def test_lists_are_sorted_searched_and_in_pages(tmp_path: Path):
         ("POST", "/SLUG/items", {"item": {"id": "a/b", "type": "bucket"}}, 404, "No such bucket"),
         ("POST", "/SLUG/items", {"item": {"id": "a/b", "type": "model"}}, 404, "not found"),
         ("PATCH", "/SLUG/items/xyz", {"note": "n"}, 404, "No such id"),
+        ("GET", "?" + "item=models/a/b&" * 200, None, 400, "at most 100"),
         ("GET", "/ann/no-id-at-all", None, 404, "No such collection"),
         ("GET", f"/ann/x-{'f' * 24}", None, 404, "No such collection"),
     ],

@@ -8,13 +8,15 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hub_process import LMC
-from sqlalchemy import create_engine, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, create_engine, func, select, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lmcommons.hub.accounts.accounts import Accounts
+from lmcommons.hub.database import sessions
 from lmcommons.hub.database.migrations import NEWEST
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, AccountKind, Event, RepositoryObject, Table
+from lmcommons.hub.errors import BadRequest, Busy
 from lmcommons.hub.settings import Settings
 
 
@@ -74,6 +76,25 @@ def test_writers_that_read_first_wait_for_each_other(database: Database):
         assert session.scalars(select(Account.name)).one() == "100"
 
 
+def test_a_writer_that_waits_in_vain_is_told_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sessions, "BUSY_LIMIT", 0)
+    database = Database(Settings.make(tmp_path))
+    with database.write() as session:
+        session.add(Event(kind="test"))
+        session.flush()
+        with pytest.raises(Busy) as told, database.write() as other:
+            other.add(Event(kind="other"))
+    assert told.value.headers["Retry-After"] == "1"
+    with database.read() as session:
+        assert session.scalars(select(Event.kind)).all() == ["test"]
+
+
+@pytest.mark.parametrize("condition", [Account.name == "a\ud800", Account.id == 1 << 70])
+def test_a_value_that_no_row_can_have_is_refused(database: Database, condition: ColumnElement[bool]):
+    with pytest.raises(BadRequest), database.read() as session:
+        session.scalar(select(Account).where(condition))
+
+
 def test_processes_that_open_a_new_directory_together_all_succeed(tmp_path: Path):
     commands = [[*LMC, "hub", "user", "add", f"user{number}", "--data", str(tmp_path / "hub")] for number in range(4)]
     processes = [
@@ -83,3 +104,11 @@ def test_processes_that_open_a_new_directory_together_all_succeed(tmp_path: Path
     assert [error for _, error in answers] == [""] * 4
     assert all(process.returncode == 0 for process in processes)
     assert len({token for token, _ in answers}) == 4
+
+
+def test_an_error_does_not_show_the_values_of_its_statement(database: Database):
+    # It is logged with its words, and values may be secrets.
+    with pytest.raises(SQLAlchemyError) as error, database.read() as session:
+        session.execute(text("SELECT * FROM nowhere WHERE name = :name"), {"name": "s3cret"})
+    assert "nowhere" in str(error.value)
+    assert "s3cret" not in str(error.value)

@@ -15,6 +15,7 @@ from open_rooms import open_rooms
 
 from lmcommons.hub.database.tables import DiscussionEvent, DiscussionEventKind, RepositoryType
 from lmcommons.hub.errors import BadRequest, Forbidden
+from lmcommons.hub.repos.git import AddFile
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -179,6 +180,12 @@ def test_a_discussion_has_an_end(tmp_path: Path):
         hub.discussions.comment(bob, repository, long.number, "*c*\n\n" * 12_000)
     with pytest.raises(BadRequest, match="no room for more"):
         hub.discussions.comment(bob, repository, long.number, "c" * 60_000)
+    proposed, _ = hub.pull_requests.propose(bob, repository, "main", [AddFile("a", b"a")], title="long too")
+    for _ in range(34):
+        hub.discussions.comment(bob, repository, proposed.number, "*c*\n\n" * 12_000)
+    with pytest.raises(BadRequest, match="no room for more"):
+        hub.pull_requests.merge(ann, repository, proposed.number, "c" * 60_000)
+    assert "a" not in [entry.path for entry in hub.repositories.git(repository).entries("main")]
     many = hub.discussions.open(bob, repository, "many", "d")
     with hub.database.write() as session:
         kind, data = DiscussionEventKind.STATUS, {"status": "open"}

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pygit2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,8 @@ from lmcommons.hub.repos.git import (
     Operation,
 )
 from lmcommons.hub.repos.maintenance import PACK_LIMIT
+from lmcommons.hub.repos.pack import PackWriter
+from lmcommons.hub.repos.rewriting import Rewriter
 
 ANN = {"author_name": "ann", "author_email": "ann@example.org"}
 SHA = "ab" * 32
@@ -208,8 +211,9 @@ def test_a_name_that_cannot_be_a_ref_is_refused(repository: GitRepository, name:
 @pytest.mark.parametrize(
     "path",
     [
-        *("", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\\b", "a\nb", "a\0b", "\ud800"),
+        *("", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\nb", "a\0b", "\ud800"),
         *(".git/config", "a/.GIT", ".git\u200c", ".git .", "git~1/x", ".git::$INDEX", ".gitmodules"),
+        *("..\\a", ".\\a", "\\\\host\\a", "C:\\a", "a\\.git\\config"),
         *("x" * 256, "/".join(["x" * 200] * 6)),
     ],
 )
@@ -218,6 +222,11 @@ def test_a_path_that_git_could_not_hold_everywhere_is_refused(repository: GitRep
         with pytest.raises(BadRequest):
             commit(repository, operation)
     assert repository.refs().branches == ()
+
+
+def test_a_backslash_inside_a_path_is_a_character(repository: GitRepository) -> None:
+    head = commit(repository, AddFile("a/b\\c", b"x"))
+    assert repository.entry(head, "a/b\\c").type == "file"
 
 
 def test_a_file_is_not_a_folder(repository: GitRepository) -> None:
@@ -229,6 +238,21 @@ def test_a_file_is_not_a_folder(repository: GitRepository) -> None:
     assert repository.resolve("main") == oid
     commit(repository, DeleteFile("a"), AddFile("a/b", b"x"), DeleteFolder("d"), AddFile("d", b"y"))
     assert files(repository) == {"a/b": b"x", "d": b"y"}
+
+
+def test_folders_may_be_as_deep_as_a_path_is_long(repository: GitRepository) -> None:
+    deep = "/".join("a" * 511)
+    first = commit(repository, AddFile(deep, b"x"), AddFile("b", b"y"))
+    with pytest.raises(BadRequest, match="folder"):
+        commit(repository, AddFile(deep, b"z"), AddFile("a", b"z"))
+    assert files(repository) == {deep: b"x", "b": b"y"}
+    with PackWriter(repository.path / "objects" / "pack") as writer:
+        unwanted = {bytes.fromhex(repository.entry(first, deep).oid)}
+        changed = Rewriter(pygit2.Repository(repository.path), unwanted, writer).rewrite(repository.all_refs())
+        writer.install()
+    assert files(repository, changed["refs/heads/main"]) == {"b": b"y"}
+    commit(repository, DeleteFile(deep), AddFile("a", b"z"))
+    assert files(repository) == {"a": b"z", "b": b"y"}
 
 
 def test_modes_survive_a_new_content(repository: GitRepository, tmp_path: Path) -> None:
@@ -289,6 +313,36 @@ def test_messages_and_names_cannot_break_a_commit(repository: GitRepository) -> 
     assert git(repository, "fsck", "--strict") == ""
     commit(repository, AddFile("a", b"y"), message="")
     assert repository.commits("main")[0].title == ""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message", "read"),
+    [
+        ("bogus", b"hi", "hi"),
+        ("ascii", b"\xffhi", "\ufffdhi"),
+        ("utf-7", b"+2AA-hi", "?hi"),
+        ("gbk", b"\xc4\xe3", "\u4f60"),
+    ],
+)
+def test_a_commit_in_any_encoding_of_any_year_is_shown(
+    repository: GitRepository, encoding: str, message: bytes, read: str
+) -> None:
+    commit(repository, AddFile("a", b"a"))
+    tree = git(repository, "rev-parse", "main^{tree}").strip()
+    person = b"\xff <a@b> 99999999999999 +0000"
+    written = b"tree %s\nauthor %s\ncommitter %s\nencoding %s\n\n%s" % (
+        *(tree.encode(), person, person, encoding.encode(), message),
+    )
+    sent = subprocess.run(
+        ["git", "-C", repository.path, "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
+        input=written,
+        capture_output=True,
+        check=True,
+    )
+    git(repository, "update-ref", "refs/heads/main", sent.stdout.decode().strip())
+    found = repository.describe("main")
+    assert (found.title, found.date.year) == (read, 9999)
+    assert found.author_name.encode()
 
 
 def test_history_follows_a_path(repository: GitRepository) -> None:

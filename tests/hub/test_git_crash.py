@@ -144,8 +144,11 @@ def test_a_push_during_which_the_hub_is_killed_is_whole_or_absent(tmp_path: Path
 
 def test_locks_that_git_left_behind_are_cleared(repository: GitRepository) -> None:
     repository.create_branch("dev", "main")
-    for name in ("refs/heads/main.lock", "refs/heads/dev.lock", "packed-refs.lock"):
+    for name in ("refs/heads/main.lock", "refs/heads/dev.lock", "packed-refs.lock", "HEAD.lock"):
         (repository.path / name).touch()
+    repository.set_default_branch("dev")
+    assert repository.default_branch == "dev"
+    repository.set_default_branch("main")
     commit = repository.commit("main", [AddFile("a", b"x")], message="x", **ANN)
     assert repository.resolve("main") == commit
     repository.delete_branch("dev")

@@ -4,6 +4,8 @@
 hostile to one door alone; here the same hostile values go to all doors.
 """
 
+# ruff: noqa: E501 - tables of requests, one a line
+
 import base64
 import contextlib
 import gzip
@@ -21,7 +23,6 @@ from hub_process import HubProcess, start_hub
 
 from lmcommons.hub.api.connection import HEADER_LIMIT
 
-ROWS = open("/tmp/I/rows.txt", "w")
 ADDRESS_LIMIT = 10_000  # bytes of a value that goes into an address
 STALL = 2  # seconds that a body may pause at this hub
 REPO = "/api/models/ada/m"
@@ -43,7 +44,7 @@ PATHS = {
     "empty": "",
 }
 NAMES = PATHS | {
-    "confusable": "аda/m",  # noqa: RUF001 - the first letter is Cyrillic
+    "confusable": "аda/m",
     "full width": "\uff41\uff44\uff41/m",
     "right to left": "ada/m\u202e",
     "half a character": "\ud800",
@@ -281,18 +282,16 @@ def told_clearly(answer: httpx.Response) -> None:
 
 @pytest.mark.parametrize("door", FIELDS, ids=[f"{number}-{door}" for number, door in enumerate(FIELDS)])
 def test_no_value_in_any_field_is_taken_for_what_it_is_not(client: httpx.Client, door: Door):
-    for name, value in VALUES.items():
+    for value in VALUES.values():
         answer = door.send(client, value)
         told_clearly(answer)
-        ROWS.write(f"{door}|{name}|{answer.status_code}|{answer.text[:100]!r}\n")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_no_value_in_any_address_is_taken_for_what_it_is_not(client: httpx.Client, address: str):
-    for name, value in NAMES.items():
+    for value in NAMES.values():
         answer = Door("GET", address).send(client, value)
         told_clearly(answer)
-        ROWS.write(f"GET {address}|{name}|{answer.status_code}|{answer.text[:100]!r}\n")
 
 
 # ------------------------------------------------------------ paths
@@ -303,22 +302,34 @@ WRITERS: dict[str, Callable[[httpx.Client, str], httpx.Response]] = {
     "copy": lambda client, path: commit(client, *commit_with("copyFile", path=path, srcPath=".gitattributes")),
     "large file": lambda client, path: commit(client, *commit_with("lfsFile", path=path, oid="0" * 64, size=1)),
     "pull request": lambda client, path: commit(client, *commit_with("file", path=path), query="?create_pr=1"),
-    "preupload": lambda client, path: client.post(
-        f"{REPO}/preupload/main", json={"files": [{"path": path, "size": 1}]}
-    ),
+    "preupload": lambda client, path: post(client, f"{REPO}/preupload/main", {"files": [{"path": path, "size": 1}]}),
     "lock": lambda client, path: post(client, "/ada/m.git/info/lfs/locks", {"path": path}),
-    "bucket": lambda client, path: post(client, "/api/buckets/ada/b/batch", {"type": "addFile", "path": path, "xetHash": "0" * 64}),
+    "bucket": lambda client, path: post(
+        client, "/api/buckets/ada/b/batch", {"type": "addFile", "path": path, "xetHash": "0" * 64}
+    ),
 }
 
 
+def kept(client: httpx.Client) -> list[str]:
+    """What readers see of the repository and the bucket."""
+    addresses = (
+        f"{REPO}/refs?include_prs=1",
+        f"{REPO}/discussions",
+        f"{REPO}/tree/main?recursive=true",
+        "/ada/m.git/info/lfs/locks",
+        "/api/buckets/ada/b/tree",
+    )
+    return [client.get(address).raise_for_status().text for address in addresses]
+
+
 @pytest.mark.parametrize("door", WRITERS)
-def test_no_door_writes_to_a_path_that_leads_elsewhere(running: HubProcess, client: httpx.Client, door: str):
-    before = running.stored()
+def test_no_door_writes_to_a_path_that_leads_elsewhere(client: httpx.Client, door: str):
+    before = kept(client)
     for name in (*PATHS, "right to left", "half a character", "huge"):
         answer = WRITERS[door](client, NAMES[name])
         assert 400 <= answer.status_code < 500, name
         told_clearly(answer)
-    assert running.stored() == before
+    assert kept(client) == before
 
 
 # ------------------------------------------------------------ bodies that are too much
@@ -534,7 +545,6 @@ def test_a_body_that_breaks_off_leaves_nothing_at_any_door(running: HubProcess, 
 def test_a_body_may_take_as_long_as_it_comes(running: HubProcess, client: httpx.Client):
     body = json.dumps({"title": "slow", "description": "body"}).encode().ljust(100)
     with begin(running, client, "POST", f"{REPO}/discussions", length=101) as connection:
-        connection.sendall(b" " * 0)
         began = time.monotonic()
         for byte in range(0, 100, 10):
             time.sleep(STALL * 0.15)
@@ -561,10 +571,8 @@ def test_a_header_has_an_end_in_bytes(running: HubProcess, client: httpx.Client)
     most = memory(running)
     for header in (b"A: b\r\n" * 1_700_000, b"A: " + b"x" * (10 << 20) + b"\r\n", b"x" * (10 << 20)):
         with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
-            try:
+            with contextlib.suppress(OSError):  # the hub has closed it
                 connection.sendall(b"GET /" + (b" HTTP/1.1\r\n" if header[:1] == b"A" else b"") + header)
-            except OSError:
-                pass  # the hub has closed it
             assert not heard(connection).startswith(b"HTTP/1.1 200")
     answer = client.get("/healthz", headers={"X-Long": "x" * (HEADER_LIMIT - 2_000)})
     assert answer.status_code == 200
@@ -573,9 +581,8 @@ def test_a_header_has_an_end_in_bytes(running: HubProcess, client: httpx.Client)
 
 def test_a_connection_does_not_wait_for_the_rest_of_a_refused_body(running: HubProcess):
     with connect(running, b"PUT /api/lfs/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nx") as connection:
-        assert connection.recv(65536).startswith(b"HTTP/1.1 403 ") or True
         connection.sendall(b"x")
-        assert heard(connection) == b""
+        assert heard(connection).startswith(b"HTTP/1.1 404 ")
 
 
 def test_two_lengths_are_no_request(running: HubProcess):

@@ -54,6 +54,8 @@ def test_private_repositories_are_liked_by_members_and_listed_to_them(api: HfApi
     assert send(api, "POST", f"models/{private}/like") == 200
     assert private in api.list_liked_repos("ann").models
     assert private not in fan.list_liked_repos("ann").models
+    mine, theirs = (each.get_user_overview("ann").num_likes for each in (api, fan))
+    assert mine == theirs + 1
     assert send(fan, "GET", f"models/{private}/likers") == 404
 
 

@@ -66,6 +66,12 @@ def test_one_address_cannot_try_many_names():
     counted.take_sign_in("2001:db8:0:1::1", "another")
 
 
+def test_an_address_that_is_none_is_counted_as_it_is():
+    counted = Limits(1)
+    for address in ("a:b", "192.0.2.1:80", ""):
+        assert counted.caller("", address) == f"address {address}"
+
+
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "KEYS_LIMIT", 10)
     monkeypatch.setattr(limits, "KNOWN_LIMIT", 10)

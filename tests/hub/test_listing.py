@@ -395,6 +395,7 @@ def test_a_cursor_of_another_order_is_refused(hub: HubProcess, filled: None):
         ({"apps": "solitaire"}, "Unknown app: solitaire"),
         ({"search": "a\0b"}, "NUL"),
         ({"filter": ["a", "\0"]}, "NUL"),
+        ({"filter": ",".join(f"t{number}" for number in range(1_500))}, "at most 100"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused_in_one_line(

@@ -270,6 +270,8 @@ def test_what_a_dead_process_did_not_open_is_collected(tmp_path: Path):
     git.create_ref("refs/pr/2", "main")
     assert hub.pull_requests.remove_unfinished(repository, now() - timedelta(minutes=1)) == 0
     assert hub.pull_requests.open(ann, repository, "t", "d").number == 3, "a number whose ref is there is not given"
+    assert collect(hub, now() + timedelta(minutes=1)).pull_requests == 0, "somebody may be opening it"
+    os.utime(git.path / "refs/pr/2", (0, 0))
     assert collect(hub, now() + timedelta(minutes=1), dry_run=True).pull_requests == 1
     assert collect(hub, now() + timedelta(minutes=1)).pull_requests == 1
     assert [ref.ref for ref in git.refs().pull_requests] == [opened.ref, "refs/pr/3"]

@@ -267,7 +267,7 @@ def test_the_object_of_a_private_repository_is_not_given_by_its_hash(
     assert "was never uploaded" in work.git("push", "origin", "main", fails=True)
 
 
-@pytest.mark.parametrize("name", [".GIT", ".git", "..", "a\\b.txt", "tab\tname", "git~1", "x" * 300])
+@pytest.mark.parametrize("name", [".GIT", ".git", "..", "a\\.git", "tab\tname", "git~1", "x" * 300])
 @pytest.mark.parametrize("folder", [False, True])
 def test_names_that_a_commit_could_not_have_are_refused(
     api: HfApi, new_repository: Callable[..., str], clone: Callable[..., Clone], name: str, folder: bool

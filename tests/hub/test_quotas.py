@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from sqlalchemy import update
 
-from lmcommons.hub.database.tables import Bucket, RepositoryType, TokenRole
+from lmcommons.hub.database.tables import Bucket, RepositoryType, Role, TokenRole
 from lmcommons.hub.errors import Forbidden
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import Settings
@@ -36,6 +36,22 @@ def test_what_is_stored_counts_once_for_each_repository(rooms: Hub):
         rooms.accounts.require_room(actor.account_id, 101)
     rooms.accounts.set_quota("ada", None)
     rooms.accounts.require_room(actor.account_id, 101)
+
+
+def test_what_is_moved_or_duplicated_needs_room_where_it_goes(rooms: Hub):
+    rooms.accounts.add_organisation("lab", members=[("ada", Role.WRITE)])
+    rooms.accounts.set_quota("lab", 1_000)
+    actor = rooms.tokens.actor(rooms.tokens.add("ada", "t", TokenRole.WRITE))
+    repository = rooms.commits.create_repository(actor, RepositoryType.MODEL, None, "m", private=False)
+    rooms.repositories.link_objects(repository.id, {"0" * 64: 5_000})
+    with pytest.raises(Forbidden, match="quota of lab is 1,000 bytes, 0 are used, and this needs 5,000 more"):
+        rooms.repositories.move(actor, RepositoryType.MODEL, "ada/m", "lab/m")
+    with pytest.raises(Forbidden, match="this needs 5,000 more"):
+        rooms.commits.duplicate(actor, repository, "lab", "m")
+    assert [found.full_name for found in rooms.repositories.all()] == ["ada/m"]
+    rooms.accounts.set_quota("lab", 5_000)
+    assert rooms.repositories.move(actor, RepositoryType.MODEL, "ada/m", "lab/m").full_name == "lab/m"
+    assert rooms.repositories.move(actor, RepositoryType.MODEL, "lab/m", "lab/n").full_name == "lab/n"
 
 
 def test_the_files_of_buckets_count(rooms: Hub):

@@ -59,12 +59,14 @@ def test_a_fine_grained_token_works_where_its_scopes_say(hub: HubProcess):
 
 
 def test_a_token_for_a_namespace_makes_repositories_there_and_nowhere_else(hub: HubProcess):
-    hub.add_user("maker")
-    hub.add_organisation("maker-org", "--member", "maker:write")
-    fine = HfApi(hub.endpoint, token=hub.command("token", "add", "maker", "--repository", "maker-org:write").strip())
-    fine.create_repo("maker-org/new")
+    hub.add_user("finemaker")
+    hub.add_organisation("finemaker-org", "--member", "finemaker:write")
+    fine = HfApi(
+        hub.endpoint, token=hub.command("token", "add", "finemaker", "--repository", "finemaker-org:write").strip()
+    )
+    fine.create_repo("finemaker-org/new")
     with pytest.raises(HfHubHTTPError):
-        fine.create_repo("maker/new")
+        fine.create_repo("finemaker/new")
 
 
 def test_a_token_ends_when_it_expires_or_is_revoked(rooms: Hub, monkeypatch: pytest.MonkeyPatch):
@@ -189,7 +191,7 @@ def test_the_operator_manages_users_and_organisations(tmp_path: Path):
 
 def test_a_wrong_token_opens_nothing_not_even_what_is_public(hub: HubProcess, api: HfApi, new_repository):
     public = new_repository()
-    for header in ("Bearer hf_wrong", f"Bearer {api.token}x", "Bearer", "Basic eDp5", "Bearer \xff"):
+    for header in ("Bearer hf_wrong", f"Bearer {api.token}x", "Bearer", "Basic eDp5", "Basic \xff", "Bearer \xff"):
         answer = httpx.get(f"{hub.endpoint}/api/models/{public}", headers={"Authorization": header.encode("latin-1")})
         assert (answer.status_code, answer.headers["x-error-message"]) == (
             401,

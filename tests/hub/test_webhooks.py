@@ -196,15 +196,18 @@ def test_a_webhook_hears_what_it_watches_in_its_domains(rooms: Hub, ann: Actor, 
 
 def test_nothing_is_told_of_what_the_owner_may_not_see(rooms: Hub, ann: Actor, bob: Actor, receive):
     receiver = receive()
-    rooms.webhooks.create(bob, receiver.url, WATCH_ANN)
+    webhook = rooms.webhooks.create(bob, receiver.url, WATCH_ANN)
     rooms.commits.create_repository(ann, RepositoryType.MODEL, None, "secret", private=True)
     rooms.repositories.delete(ann, RepositoryType.MODEL, "ann/secret")
     public = rooms.commits.create_repository(ann, RepositoryType.MODEL, None, "open")
     rooms.discussions.open(ann, public, "t", "d")
+    assert {line.event.data["name"] for line in rooms.webhooks.deliveries(bob, webhook.id)} == {"ann/open"}
     rooms.repositories.change(ann, RepositoryType.MODEL, "ann/open", private=True)
+    assert rooms.webhooks.deliveries(bob, webhook.id) == []
     while rooms.deliveries.deliver_due():
         pass
     assert receiver.received == []
+    assert rooms.webhooks.deliveries(bob, webhook.id) == []
 
 
 def test_a_failed_delivery_is_tried_again_later_and_later(rooms: Hub, ann: Actor, repository: Repository, receive):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event
 from xet_parts import CHUNK, File, Term, Xorb, shard, xorb
 
 from lmcommons.hub.accounts.permissions import Actor, readable, readable_buckets
@@ -226,6 +227,28 @@ def test_a_file_may_be_registered_again_and_its_sha256_is_still_checked(ada: Sen
     assert bob.store.in_scope(bob.repository.scope, [WHOLE.hash]) == set()
     bob.upload(WHOLE)
     assert bob.store.in_scope(bob.repository.scope, [WHOLE.hash]) == {WHOLE.hash}
+
+
+def test_a_shard_of_many_files_keeps_other_writers_waiting_for_few_statements(ada: Sender):
+    many = xorb(b"".join(number.to_bytes(2) * 4 for number in range(600)), size=8)
+    files = [File((Term(many, number, number + 1),)) for number in range(600)]
+    ada.send(many)
+    ada.register(*files[:10])
+    statements: list[str] = []
+
+    def count(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if connection.get_execution_options().get("write"):
+            statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        ada.store.register(ada.repository.scope, parse_files(shard(*files, files[20])), ada.reach)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    assert 0 < len(statements) < 50
+    for file in (files[0], files[20], files[-1]):
+        with ada.store.open(file.true_sha256) as found:
+            assert found.read() == file.content
 
 
 def test_an_empty_file_is_a_file(ada: Sender):

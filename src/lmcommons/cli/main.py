@@ -12,7 +12,7 @@ from lmcommons.errors import CommandError
 
 # command: (module, its typer app or function, one line of help). The order is the order of `lmc --help`.
 COMMANDS = {
-    "hub": ("lmcommons.cli.hub", "Host a hub: serve, user, org, fsck."),
+    "hub": ("lmcommons.cli.hub", "Host a hub: serve it, its members, backups, checks."),
     "recipe": ("lmcommons.cli.recipe", "Check a recipe; print the recipe's JSON Schema."),
     "run": ("lmcommons.cli.run", "Run all stages of a recipe; unchanged stages are not run again."),
     "data": ("lmcommons.cli.run", "Build the dataset of a recipe."),

@@ -1,6 +1,7 @@
 """The application: an open hub behind its doors, in the order in which addresses are tried."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -68,6 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
         collect_uploads(hub.objects, datetime.now(UTC) - UNFINISHED)
         threading.Thread(target=hub.index, name="index", daemon=True).start()
         hub.deliveries.start()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: no collection walks it again
         with _told_of_the_end(app.state.ending):
             yield
         hub.deliveries.stop()

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_user
 from lmcommons.hub.accounts.permissions import Action, Actor, require
+from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import AccessRequest, AccessStatus, Account, Event, Gate, Repository
+from lmcommons.hub.database.tables import AccessRequest, AccessStatus, Account, Gate, Repository
 from lmcommons.hub.errors import BadRequest, NotFound
 
 FIELDS_LIMIT = 16 << 10  # bytes of a user's answers, as JSON
@@ -30,12 +31,12 @@ class Access:
 
         Raises:
             Unauthorized: nobody is signed in. Forbidden: the token may not take part.
-            BadRequest: the repository is not gated, or the answers are too long.
+            BadRequest: the repository is not gated, or the answers are too long or no text.
         """
         require(actor, Action.DISCUSS, repository)
         assert actor.account_id is not None
         gate = _gate(repository)
-        if len(json.dumps(fields)) > FIELDS_LIMIT:
+        if _size(fields) > FIELDS_LIMIT:
             raise BadRequest(f"The answers are longer than {FIELDS_LIMIT:,} bytes")
         with self._database.write() as session:
             found = _find(session, repository, actor.account_id)
@@ -123,6 +124,14 @@ class Access:
             _record(session, actor, repository, request)
 
 
+def _size(fields: dict[str, Any]) -> int:
+    """Bytes of the answers; half a character or a number that is none could be stored, and never be listed."""
+    try:
+        return len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError as error:
+        raise BadRequest(f"The answers are not valid JSON in UTF-8: {error}") from error
+
+
 def _gate(repository: Repository) -> Gate:
     if repository.gated is Gate.NONE:
         raise BadRequest(f"{repository.full_name} is not gated: there is no access to ask for")
@@ -152,5 +161,4 @@ def _new(
 
 
 def _record(session: Session, actor: Actor, repository: Repository, request: AccessRequest) -> None:
-    data = {"type": repository.type, "name": repository.full_name, "user": request.user.name, "status": request.status}
-    session.add(Event(kind="access.request", actor=actor.name, repository_id=repository.id, data=data))
+    record(session, "access.request", actor.name, repository, user=request.user.name, status=request.status)

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -206,14 +207,8 @@ class Accounts:
         """
         with self._database.read() as session:
             account = session.get(Account, account_id)
-            if account is None or account.quota is None:
-                return
-            used = _used(session, account_id)
-        if used + extra > account.quota:
-            raise Forbidden(
-                f"The quota of {account.name} is {account.quota:,} bytes, {used:,} are used, and this needs {extra:,} "
-                "more; delete something or ask the hub's operator for more"
-            )
+            if account is not None:
+                require_room(session, account, extra)
 
 
 def new_user(name: str, fullname: str | None, email: str | None) -> Account:
@@ -250,6 +245,27 @@ def find_user(session: Session, name: str) -> Account:
     return find_account(session, name, AccountKind.USER)
 
 
+def require_room(session: Session, account: Account, extra: int) -> None:
+    """Return when `extra` more bytes may be stored in the account's namespace.
+
+    Raises:
+        Forbidden: they are past its quota.
+    """
+    if account.quota is None:
+        return
+    used = _used(session, account.id)
+    if used + extra > account.quota:
+        raise Forbidden(
+            f"The quota of {account.name} is {account.quota:,} bytes, {used:,} are used, and this needs {extra:,} "
+            "more; delete something or ask the hub's operator for more"
+        )
+
+
+def stored_in(session: Session, repository_id: int) -> int:
+    """Bytes that a repository counts for in its account; see `Accounts.used`."""
+    return _sum(session, _counted(), Repository.id == repository_id)
+
+
 def _join(session: Session, organisation: Account, user: str, role: Role) -> None:
     session.merge(Membership(organisation_id=organisation.id, user_id=find_user(session, user).id, role=role))
 
@@ -264,12 +280,19 @@ def _account(kind: AccountKind, name: str, fullname: str | None) -> Account:
 
 
 def _used(session: Session, account_id: int) -> int:
+    in_repositories = _sum(session, _counted(), Repository.account_id == account_id)
+    return in_repositories + _sum(session, Bucket.size, Bucket.account_id == account_id)
+
+
+def _counted() -> ColumnElement[int]:
+    """What a repository counts for."""
     uploaded = (
         select(func.coalesce(func.sum(RepositoryObject.size), 0))
         .where(RepositoryObject.repository_id == Repository.id)
         .scalar_subquery()
     )
-    larger = case((Repository.storage > uploaded, Repository.storage), else_=uploaded)
-    in_repositories = session.scalar(select(func.sum(larger)).where(Repository.account_id == account_id))
-    in_buckets = session.scalar(select(func.sum(Bucket.size)).where(Bucket.account_id == account_id))
-    return int(in_repositories or 0) + int(in_buckets or 0)
+    return case((Repository.storage > uploaded, Repository.storage), else_=uploaded)
+
+
+def _sum(session: Session, values: Any, condition: ColumnElement[bool]) -> int:
+    return int(session.scalar(select(func.sum(values)).where(condition)) or 0)

@@ -109,4 +109,7 @@ class Limits:
 def _network(address: str) -> str:
     """What is counted for an address: of IPv6 the part that a network is given, as its owner has all the rest."""
     host = address.partition("%")[0]
-    return f"address {IPv6Network((host, 64), strict=False) if ':' in host else host}"
+    try:
+        return f"address {IPv6Network((host, 64), strict=False)}"
+    except ValueError:  # IPv4, or what a proxy wrote
+        return f"address {host}"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, false, or_, true
 
-from lmcommons.hub.database.tables import Account, Bucket, Gate, Repository, Role, TokenRole
+from lmcommons.hub.database.tables import Account, Bucket, Collection, Gate, Repository, Role, TokenRole
 from lmcommons.hub.errors import Forbidden, GatedRepository, HubError, RepositoryNotFound, Unauthorized
 
 
@@ -129,12 +129,22 @@ def readable(actor: Actor) -> ColumnElement[bool]:
 
 def readable_buckets(actor: Actor) -> ColumnElement[bool]:
     """`allowed(actor, READ, bucket)` as a condition on rows of buckets."""
+    return _visible_rows(actor, Bucket)
+
+
+def visible_collections(actor: Actor) -> ColumnElement[bool]:
+    """`allowed(actor, SEE, collection)` as a condition on rows of collections."""
+    return _visible_rows(actor, Collection)
+
+
+def _visible_rows(actor: Actor, table: type[Bucket] | type[Collection]) -> ColumnElement[bool]:
+    """Rows that are public, or the actor's; of what has no gate, and that tokens name by its account alone."""
     if actor.is_anonymous:
-        return Bucket.private.is_(False)
-    owned: ColumnElement[bool] = true() if actor.is_admin else Bucket.account_id.in_([actor.account_id, *actor.roles])
+        return table.private.is_(False)
+    owned: ColumnElement[bool] = true() if actor.is_admin else table.account_id.in_([actor.account_id, *actor.roles])
     if actor.token_role is TokenRole.FINE_GRAINED:
-        owned = and_(owned, Bucket.account_id.in_(actor.scopes.accounts))
-    return or_(Bucket.private.is_(False), owned)
+        owned = and_(owned, table.account_id.in_(actor.scopes.accounts))
+    return or_(table.private.is_(False), owned)
 
 
 def _gate(target: Owned | Account) -> Gate:

@@ -27,7 +27,7 @@ from lmcommons.hub.database.tables import (
     TokenRole,
     now,
 )
-from lmcommons.hub.errors import BadRequest, InsufficientStorage, NotFound, Unauthorized
+from lmcommons.hub.errors import BadRequest, Busy, InsufficientStorage, NotFound, Unauthorized
 
 NAME_LIMIT = 96  # characters
 SCOPES_LIMIT = 100  # of one token
@@ -155,7 +155,7 @@ class Tokens:
         try:
             with self._database.write() as session:
                 session.execute(update(Token).where(Token.id == token.id).values(last_used_at=now()))
-        except (OperationalError, InsufficientStorage) as error:
+        except (OperationalError, Busy, InsufficientStorage) as error:
             LOGGER.warning("the last use of a token of %s was not noted: %s", token.account.name, error)
 
 

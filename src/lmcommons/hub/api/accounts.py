@@ -1,6 +1,5 @@
 """Chapter 2: who am I, what may I reach, who are they."""
 
-from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -157,17 +156,17 @@ def _account(request: Request, name: str, kind: AccountKind) -> Account:
 
 def _overview(request: Request, account: Account) -> dict[str, Any]:
     hub, sender = hub_of(request), actor(request)
-    kinds = Counter(repository.type for repository in hub.search.owned(sender, account.id))
+    kinds = hub.search.numbers(sender, account.id)
     followers, following = hub.follows.numbers(account)
     return {
         "fullname": account.fullname,
         "avatarUrl": "",
         "isPro": False,
         "createdAt": timestamp(account.created_at),
-        "numModels": kinds[RepositoryType.MODEL],
-        "numDatasets": kinds[RepositoryType.DATASET],
-        "numSpaces": kinds[RepositoryType.SPACE],
-        "numLikes": hub.likes.number(account),
+        "numModels": kinds.get(RepositoryType.MODEL, 0),
+        "numDatasets": kinds.get(RepositoryType.DATASET, 0),
+        "numSpaces": kinds.get(RepositoryType.SPACE, 0),
+        "numLikes": hub.likes.number(sender, account),
         "numFollowers": followers,
         "numFollowing": following,
         "isFollowing": hub.follows.is_following(sender, account),

@@ -8,11 +8,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from lmcommons.hub.api.content import file_headers, object_response
-from lmcommons.hub.api.dependencies import actor, hub_of
+from lmcommons.hub.api.dependencies import actor, body_blocks, hub_of, spool
 from lmcommons.hub.community.attachments import VIDEO_LIMIT, file_name
-from lmcommons.hub.errors import TooLarge, storage_errors
+from lmcommons.hub.errors import storage_errors
 
 MEMORY = 1 << 20  # bytes of a body that are kept in memory
+TOO_LARGE = f"An attachment has at most {VIDEO_LIMIT >> 20} MiB"
 
 
 async def upload(request: Request) -> Response:
@@ -21,12 +22,7 @@ async def upload(request: Request) -> Response:
     sender = await run_in_threadpool(actor, request)
     await run_in_threadpool(hub.attachments.require, sender)
     with storage_errors(), tempfile.SpooledTemporaryFile(MEMORY, dir=str(hub.objects.blobs.staging)) as body:
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > VIDEO_LIMIT:
-                raise TooLarge(f"An attachment has at most {VIDEO_LIMIT >> 20} MiB")
-            body.write(chunk)
+        size = await spool(body_blocks(request, VIDEO_LIMIT, TOO_LARGE), body)
         added = await run_in_threadpool(hub.attachments.add, sender, body, size)
     return PlainTextResponse(f"{hub.settings.public_url}/uploads/{file_name(added)}")
 

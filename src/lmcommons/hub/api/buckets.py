@@ -24,6 +24,7 @@ from lmcommons.hub.api.dependencies import (
     required,
     timestamp,
 )
+from lmcommons.hub.api.identities import object_id
 from lmcommons.hub.api.xet import xet_token
 from lmcommons.hub.buckets.files import BucketFolder
 from lmcommons.hub.database.tables import Bucket, BucketFile
@@ -192,7 +193,7 @@ def _find_file(request: Request) -> tuple[Hub, Bucket, BucketFile]:
 
 def _information(bucket: Bucket) -> dict[str, Any]:
     return {
-        "_id": f"{bucket.id:024x}",
+        "_id": object_id(bucket.id),
         "id": bucket.full_name,
         "author": bucket.account.name,
         "private": bucket.private,

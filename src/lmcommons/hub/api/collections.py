@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.dependencies import Body, actor, field, hub_of, next_link, required, timestamp
 from lmcommons.hub.api.identities import account_fields, number_of, object_id
-from lmcommons.hub.community.collections import Listing, Shown
+from lmcommons.hub.community.collection_items import Shown
+from lmcommons.hub.community.collections import Listing
 from lmcommons.hub.database.tables import Bucket, Collection, Repository
 from lmcommons.hub.errors import NotSupported
 
@@ -32,8 +33,8 @@ def collections(
     hub, sender = hub_of(request), actor(request)
     query = Listing(owner, item, q, sort, offset=skip, limit=min(limit, 100))
     found, more = hub.collections.listing(sender, query)
-    shown = hub.collections.shown(sender, found)
-    answer = [_fields(collection, shown[collection.id][:IN_LISTS]) for collection in found]
+    shown = hub.collections.shown(sender, found, IN_LISTS)
+    answer = [_fields(collection, shown[collection.id]) for collection in found]
     headers = next_link(request, skip=skip + query.limit) if more else None
     return JSONResponse(answer, headers=headers)
 
@@ -170,6 +171,10 @@ def _item(shown: Shown) -> dict[str, Any]:
         case Bucket():
             answer |= {"size": target.size, "totalFiles": target.total_files}
         case Collection():
-            slug, number = target.full_name, len(target.items)
-            answer |= {"id": object_id(target.id), "slug": slug, "title": target.title, "numberItems": number}
+            answer |= {
+                "id": object_id(target.id),
+                "slug": target.full_name,
+                "title": target.title,
+                "numberItems": shown.items,
+            }
     return answer | ({} if item.note is None else {"note": {"text": item.note}})

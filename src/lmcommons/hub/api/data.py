@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,12 +14,17 @@ from lmcommons.hub.api.dependencies import find_repository
 from lmcommons.hub.api.information import Answer
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import BadRequest, EntryNotFound, NotFound
-from lmcommons.hub.repos import safetensors, splits, tabular
+from lmcommons.hub.repos import safetensors, splits
 from lmcommons.hub.repos.git import GitRepository
 from lmcommons.hub.repos.splits import Split
 from lmcommons.hub.rooms import Hub
 
+if TYPE_CHECKING:
+    from lmcommons.hub.repos.tabular import Rows
+
 FILES_LIMIT = 100  # of a split that are opened for one answer
+ROWS_LIMIT = 100  # rows of an answer
+PAGE_LIMIT = 4 << 20  # characters of all cells of an answer
 
 router = APIRouter(prefix="/api")
 
@@ -104,20 +109,22 @@ def rows(
     config: str | None = None,
     split: str | None = None,
     offset: Annotated[int, Query(ge=0, lt=1 << 62)] = 0,
-    length: Annotated[int, Query(ge=0, le=tabular.ROWS_LIMIT)] = tabular.ROWS_LIMIT,
+    length: Annotated[int, Query(ge=0, le=ROWS_LIMIT)] = ROWS_LIMIT,
 ) -> Response:
     """Rows of a split, by default of the first, with their columns and types.
 
     `num_rows_total` is null, and `partial` true, where not all of the files were read to count their rows.
     """
+    from lmcommons.hub.repos.tabular import cells, feature  # pyarrow: a tenth of a second and 30 MB, rarely needed
+
     hub, repository, found = _splits(request, namespace, name, Action.READ)
     one = _choose(repository, found, config, split)
     read = _read(hub, repository, one, offset, length)
     names = read.schema.names
     answer: list[dict[str, Any]] = []
-    left = tabular.PAGE_LIMIT
+    left = PAGE_LIMIT
     for number, row in enumerate(read.rows, offset):
-        shown, cut = tabular.cells(row, names)
+        shown, cut = cells(row, names)
         left -= sum(len(str(value)) for value in shown.values())
         if left < 0 and answer:
             break
@@ -128,12 +135,12 @@ def rows(
             "config": one.config,
             "split": one.name,
             "features": [
-                {"feature_idx": number, "name": field.name, "type": tabular.feature(field.type)}
+                {"feature_idx": number, "name": field.name, "type": feature(field.type)}
                 for number, field in enumerate(read.schema)
             ],
             "rows": answer,
             "num_rows_total": read.total,
-            "num_rows_per_page": tabular.ROWS_LIMIT,
+            "num_rows_per_page": ROWS_LIMIT,
             "partial": read.total is None or len(answer) < len(read.rows),
         }
     )
@@ -165,15 +172,17 @@ def _choose(repository: Repository, found: list[Split], config: str | None, spli
     raise NotFound(f"{repository.full_name} has no split {config or '*'}/{split or '*'}; it has {known}")
 
 
-def _read(hub: Hub, repository: Repository, split: Split, offset: int, length: int) -> tabular.Rows:
+def _read(hub: Hub, repository: Repository, split: Split, offset: int, length: int) -> "Rows":
     """Rows of the files of a split, one after the other."""
+    from lmcommons.hub.repos.tabular import Rows, read_rows
+
     git = hub.repositories.git(repository)
-    read: list[tabular.Rows] = []
+    read: list[Rows] = []
     start, left = offset, length
     for path in split.paths[:FILES_LIMIT]:
         try:
             with _open(hub, repository, git, path) as file:
-                part = tabular.read_rows(file, PurePosixPath(path).suffix.lower(), start, left)
+                part = read_rows(file, PurePosixPath(path).suffix.lower(), start, left)
         except ValueError as error:
             raise BadRequest(f"{path}: {error}") from error
         read.append(part)
@@ -183,7 +192,7 @@ def _read(hub: Hub, repository: Repository, split: Split, offset: int, length: i
     whole = len(read) == len(split.paths) and read[-1].total is not None
     known = sum(part.known for part in read)
     shown = next((part for part in read if part.rows), read[0])
-    return tabular.Rows(shown.schema, [row for part in read for row in part.rows], known, known if whole else None)
+    return Rows(shown.schema, [row for part in read for row in part.rows], known, known if whole else None)
 
 
 def _open(hub: Hub, repository: Repository, git: GitRepository, path: str) -> BinaryIO:

@@ -1,14 +1,15 @@
 """What handlers share: the hub, the actor, repositories and revisions in addresses, bodies with limits."""
 
-import binascii
 import json
 import re
 from base64 import b64decode
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
 
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor
@@ -21,6 +22,7 @@ from lmcommons.hub.rooms import Hub
 T = TypeVar("T")
 
 JSON_LIMIT = 4 << 20  # bytes
+SPOOLED = 1 << 20  # bytes of a body that are written at a time
 
 
 def hub_of(request: Request) -> Hub:
@@ -70,7 +72,7 @@ def _token(header: str) -> str:
         if scheme.lower() == "basic":
             name, _, token = b64decode(value, validate=True).decode().partition(":")
             return token or name
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise Unauthorized("Invalid credentials in Authorization header") from error
     raise Unauthorized("Invalid credentials in Authorization header")
 
@@ -95,6 +97,20 @@ def find_repository(
     return hub, sender, hub.repositories.find(sender, repository_type(kind), f"{namespace}/{name}", action)
 
 
+async def body_blocks(request: Request, limit: int, too_large: str) -> AsyncIterator[bytes]:
+    """The body as it comes.
+
+    Raises:
+        TooLarge: past `limit` bytes, in the words of `too_large`.
+    """
+    size = 0
+    async for block in request.stream():
+        size += len(block)
+        if size > limit:
+            raise TooLarge(too_large)
+        yield block
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The body, in memory.
 
@@ -102,11 +118,23 @@ async def read_body(request: Request, limit: int) -> bytes:
         TooLarge: past `limit` bytes.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(f"The body is larger than {limit:,} bytes")
+    async for block in body_blocks(request, limit, f"The body is larger than {limit:,} bytes"):
+        body += block
     return bytes(body)
+
+
+async def spool(content: AsyncIterator[bytes], file: IO[bytes]) -> int:
+    """Append a body to a file, out of the way of other requests, and go back to its beginning; returns its bytes."""
+    size, waiting = 0, bytearray()
+    async for block in content:
+        size += len(block)
+        waiting += block
+        if len(waiting) > SPOOLED:
+            await run_in_threadpool(file.write, bytes(waiting))
+            waiting.clear()
+    await run_in_threadpool(file.write, bytes(waiting))
+    await run_in_threadpool(file.seek, 0)  # which writes out what is buffered
+    return size
 
 
 async def json_body(request: Request) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.addresses import type_of
-from lmcommons.hub.api.dependencies import actor, find_repository
+from lmcommons.hub.api.dependencies import actor, find_repository, spool
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, NotSupported, RepositoryNotFound, TooLarge, Unauthorized, storage_errors
 from lmcommons.hub.repos import push
@@ -29,7 +29,6 @@ REQUEST_LIMIT = 16 << 20  # bytes; what a client wants and has, not content
 PACK_LIMIT = 8 << 30  # bytes of one push; large files go to the object store
 BLOCK = 64 << 10  # bytes read from git at a time
 INFLATED = 1 << 20  # bytes of a compressed body at a time
-MEMORY = 1 << 20  # bytes of a request that are kept in memory
 IDLE_LIMIT = 300  # seconds that git waits for a client to take what it sends
 PROCESS_LIMIT = 32  # gits at once
 
@@ -63,7 +62,7 @@ async def upload_pack(request: Request) -> Response:
     hub, _, repository = await run_in_threadpool(_find, request, ACTIONS[UPLOAD_PACK])
     asked = tempfile.TemporaryFile()  # noqa: SIM115 - closed by what reads it
     try:
-        await _spool(_content(request, UPLOAD_PACK, REQUEST_LIMIT), asked)
+        await spool(_content(request, UPLOAD_PACK, REQUEST_LIMIT), asked)
     except BaseException:
         asked.close()
         raise
@@ -91,7 +90,7 @@ async def receive_pack(request: Request) -> Response:
     path = hub.repositories.git(repository).path
     with storage_errors(), tempfile.TemporaryFile(dir=path) as pack:
         pack.write(sent[length:])
-        await _spool(content, pack)
+        await spool(content, pack)
         require_write = hub.pull_requests.require_write
         async with _turn(request):
             report = await run_in_threadpool(hub.pushes.receive, sender, repository, asked, pack, require_write)
@@ -151,18 +150,6 @@ async def _content(request: Request, service: str, limit: int) -> AsyncIterator[
                 yield plain
     if inflater and not inflater.eof:
         raise BadRequest("The body is not gzip: it ends too early")
-
-
-async def _spool(content: AsyncIterator[bytes], file: IO[bytes]) -> None:
-    """Write a body to a file, out of the way of other requests, and go back to its beginning."""
-    waiting = bytearray()
-    async for block in content:
-        waiting += block
-        if len(waiting) > MEMORY:
-            await run_in_threadpool(file.write, bytes(waiting))
-            waiting.clear()
-    await run_in_threadpool(file.write, bytes(waiting))
-    await run_in_threadpool(file.seek, 0)  # which writes out what is buffered
 
 
 async def _upload_pack(path: str, protocol: str, stdin: int | IO[bytes], *options: str) -> Process:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.api.dependencies import timestamp
+from lmcommons.hub.api.identities import object_id
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, EntryNotFound
 from lmcommons.hub.repos import downloads, gguf
@@ -257,7 +258,7 @@ def check_expand(type_: RepositoryType, names: Collection[str]) -> None:
 def information(view: View, names: Collection[str]) -> dict[str, Any]:
     """The named properties, after the names that every answer has."""
     repository = view.repository
-    answer: dict[str, Any] = {"_id": f"{repository.id:024x}", "id": repository.full_name}
+    answer: dict[str, Any] = {"_id": object_id(repository.id), "id": repository.full_name}
     if repository.type is RepositoryType.MODEL:
         answer["modelId"] = repository.full_name
     known = PROPERTIES[repository.type]

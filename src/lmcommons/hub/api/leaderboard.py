@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.dependencies import find_repository
-from lmcommons.hub.database.tables import Account, AccountKind
+from lmcommons.hub.api.identities import account_fields
 from lmcommons.hub.repos.leaderboards import Ranked
 
 router = APIRouter(prefix="/api/datasets")
@@ -33,7 +33,7 @@ def _entry(row: Ranked, task: str, public_url: str) -> dict[str, Any]:
         "value": stated["value"],
         "filename": row.result.filename,
         "verified": False,  # the hub runs no evaluation, so it can vouch for no token
-        "author": _author(row.model.account),
+        "author": account_fields(row.model.account),
         "taskId": task,
     }
     if (source := stated.get("source")) is not None:
@@ -41,8 +41,3 @@ def _entry(row: Ranked, task: str, public_url: str) -> dict[str, Any]:
     if row.result.pull_request is not None:
         entry["pullRequest"] = row.result.pull_request
     return entry | {name: stated[name] for name in ("date", "notes") if stated.get(name) is not None}
-
-
-def _author(account: Account) -> dict[str, Any]:
-    kind = "user" if account.kind is AccountKind.USER else "org"
-    return {"type": kind, "name": account.name, "fullname": account.fullname, "avatarUrl": ""}

@@ -20,6 +20,7 @@ from lmcommons.hub.api.dependencies import (
     required,
     timestamp,
 )
+from lmcommons.hub.api.identities import object_id
 from lmcommons.hub.database.tables import Bucket, Gate, Repository
 from lmcommons.hub.errors import BadRequest, Conflict, NotSupported, Unauthorized
 from lmcommons.hub.repos import cards
@@ -87,11 +88,10 @@ def move(request: Request, body: Body) -> dict[str, Any]:
 def update_settings(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
     """Visibility; to whom files are given (`gated`: "auto", "manual" or false); the default branch."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.MANAGE)
-    if branch := field(body, "defaultBranch", str):
+    branch, hidden, gate = field(body, "defaultBranch", str), private(body), _gate(body)
+    if branch:
         hub.commits.set_default_branch(sender, repository, branch)
-    repository = hub.repositories.change(
-        sender, repository.type, repository.full_name, private=private(body), gated=_gate(body)
-    )
+    repository = hub.repositories.change(sender, repository.type, repository.full_name, private=hidden, gated=gate)
     return {"private": repository.private, "gated": repository.gated or False}
 
 
@@ -154,15 +154,14 @@ def _existing(hub: Hub) -> Iterator[None]:
 
 def _made(hub: Hub, repository: Repository, **more: bool) -> Response:
     url = f"{hub.settings.public_url}/{repository.path}"
-    return JSONResponse({"url": url, "name": repository.full_name, "id": f"{repository.id:024x}", **more})
+    return JSONResponse({"url": url, "name": repository.full_name, "id": object_id(repository.id), **more})
 
 
 def _repositories_of(request: Request, name: str) -> list[dict[str, Any]]:
     hub, sender = hub_of(request), actor(request)
     account = hub.accounts.find(name)
     repositories = [
-        _storage(repository.type, repository, repository.storage)
-        for repository in hub.search.owned(sender, account.id)
+        _storage(repository.type, repository, repository.storage) for repository in hub.search.owned(sender, account.id)
     ]
     return repositories + [
         _storage("bucket", bucket, bucket.size) for bucket in hub.buckets.listing(sender, account.name)

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.api.commit_body import parse_commit
-from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required
+from lmcommons.hub.api.dependencies import Body, Kind, body_blocks, field, find_repository, required, spool
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import BadRequest, TooLarge, storage_errors
 from lmcommons.hub.repos.git import PULL_REQUESTS
@@ -17,6 +17,7 @@ from lmcommons.hub.rooms import Hub
 
 FILES_LIMIT = 2_000  # files in one preupload request; the client sends 256
 COMMIT_LIMIT = 1 << 30  # bytes of a commit's body; larger files go to the object store
+TOO_LARGE = f"The commit is larger than {COMMIT_LIMIT:,} bytes; send large files as LFS objects"
 MEMORY = 4 << 20  # bytes of a body that are kept in memory
 
 router = APIRouter(prefix="/api/{kind}/{namespace}/{name}")
@@ -62,15 +63,9 @@ async def commit(
         tempfile.SpooledTemporaryFile(MEMORY, dir=directory) as body,
         tempfile.SpooledTemporaryFile(MEMORY, dir=directory) as contents,
     ):
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > COMMIT_LIMIT:
-                raise TooLarge(f"The commit is larger than {COMMIT_LIMIT:,} bytes; send large files as LFS objects")
-            body.write(chunk)
+        await spool(body_blocks(request, COMMIT_LIMIT, TOO_LARGE), body)
 
         def apply() -> dict[str, Any]:
-            body.seek(0)
             found = parse_commit(body, contents, revision, hub.objects.size)
             if create_pr:
                 discussion, oid = hub.pull_requests.propose(

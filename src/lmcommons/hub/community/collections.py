@@ -4,16 +4,17 @@ Nobody learns from a collection of what they may not see: such items are left ou
 """
 
 import re
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, exists, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account
-from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require, visible_collections
+from lmcommons.hub.community.collection_items import Shown, Target, shown
 from lmcommons.hub.community.own import own_account
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
@@ -24,9 +25,7 @@ from lmcommons.hub.database.tables import (
     CollectionItemKind,
     CollectionUpvote,
     Event,
-    Repository,
     RepositoryType,
-    TokenRole,
     now,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, HubError, NotFound, Unauthorized
@@ -34,20 +33,12 @@ from lmcommons.hub.repos.repositories import Repositories
 
 TITLE_LIMIT, DESCRIPTION_LIMIT, NOTE_LIMIT = 100, 150, 500  # characters
 ITEMS_LIMIT = 500
+NAMES_LIMIT = 100  # owners, and items, that a list may be asked for
 THEMES = ("orange", "blue", "green", "purple", "pink", "indigo")
 SORTS = ("lastModified", "trending", "upvotes")
 TREND = timedelta(days=7)  # votes of this time make a collection trend
 
 SLUG = re.compile(r"(?P<namespace>[^/]+)/(?:[^/]*-)?0{16}(?P<id>[0-7][0-9a-f]{7})")  # ids are of 31 bits
-
-Target = Repository | Bucket | Collection
-TABLES: dict[CollectionItemKind, type[Repository] | type[Bucket] | type[Collection]] = {
-    CollectionItemKind.MODEL: Repository,
-    CollectionItemKind.DATASET: Repository,
-    CollectionItemKind.SPACE: Repository,
-    CollectionItemKind.BUCKET: Bucket,
-    CollectionItemKind.COLLECTION: Collection,
-}
 
 
 @dataclass(frozen=True)
@@ -60,14 +51,6 @@ class Listing:
     sort: str = "lastModified"
     offset: int = 0
     limit: int = 100
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An item and what it leads to."""
-
-    item: CollectionItem
-    target: Target
 
 
 class Collections:
@@ -92,13 +75,15 @@ class Collections:
         """Collections that the actor may see, and whether there are more after them.
 
         Raises:
-            BadRequest: an order that does not exist.
+            BadRequest: an order that does not exist, or too many names.
         """
         if query.sort not in SORTS:
             raise BadRequest(f"Unknown sort {query.sort!r}: one of {', '.join(SORTS)}")
+        if max(len(query.owners), len(query.items)) > NAMES_LIMIT:
+            raise BadRequest(f"A list is of at most {NAMES_LIMIT} owners and {NAMES_LIMIT} items")
         wanted = [found for item in query.items if (found := self._named(actor, item))]
         with self._database.read() as session:
-            chosen = select(Collection).where(_visible(actor))
+            chosen = select(Collection).where(visible_collections(actor))
             if query.owners:
                 names = [owner.lower() for owner in query.owners]
                 chosen = chosen.where(Collection.account_id.in_(select(Account.id).where(Account.name_key.in_(names))))
@@ -109,26 +94,12 @@ class Collections:
             rows = list(session.scalars(_ordered(chosen, query.sort).offset(query.offset).limit(query.limit + 1)))
         return rows[: query.limit], len(rows) > query.limit
 
-    def shown(self, actor: Actor, collections: Iterable[Collection]) -> dict[int, list[Shown]]:
-        """The items of each collection (by its id) that are there and that the actor may see."""
-        collections = list(collections)
-        wanted: dict[type[Repository] | type[Bucket] | type[Collection], set[int]] = {}
-        for collection in collections:
-            for item in collection.items:
-                wanted.setdefault(TABLES[item.kind], set()).add(item.target_id)
-        found: dict[tuple[type, int], Target] = {}
+    def shown(
+        self, actor: Actor, collections: Sequence[Collection], limit: int = ITEMS_LIMIT
+    ) -> dict[int, list[Shown]]:
+        """The first items of each collection (by its id) that are there and that the actor may see."""
         with self._database.read() as session:
-            for table, ids in wanted.items():
-                rows: Iterable[Target] = session.scalars(select(table).where(table.id.in_(ids)))
-                found.update(((table, row.id), row) for row in rows if allowed(actor, Action.SEE, row))
-        return {
-            collection.id: [
-                Shown(item, found[key])
-                for item in collection.items
-                if (key := (TABLES[item.kind], item.target_id)) in found
-            ]
-            for collection in collections
-        }
+            return shown(session, actor, collections, limit)
 
     # ------------------------------------------------------------ changing
 
@@ -309,16 +280,6 @@ def _find(session: Session, actor: Actor, slug: str, action: Action) -> Collecti
         raise NotFound(f"No such collection: {slug[:200]}")
     require(actor, action, collection)
     return collection
-
-
-def _visible(actor: Actor) -> ColumnElement[bool]:
-    """`allowed(actor, SEE, collection)` as a condition on rows."""
-    if actor.is_anonymous:
-        return Collection.private.is_(False)
-    held = true() if actor.is_admin else Collection.account_id.in_([actor.account_id, *actor.roles])
-    scoped = actor.token_role is TokenRole.FINE_GRAINED
-    in_scope = Collection.account_id.in_(actor.scopes.accounts) if scoped else true()
-    return or_(Collection.private.is_(False), and_(held, in_scope))
 
 
 def _contains(kind: CollectionItemKind, target_id: int) -> ColumnElement[bool]:

@@ -140,7 +140,7 @@ class Discussions:
                 raise Conflict("The comment was hidden: it cannot be edited")
             if len(event.versions) >= VERSIONS_LIMIT:
                 raise BadRequest(f"The comment was edited {VERSIONS_LIMIT - 1} times; write another one")
-            _check_room(session, discussion, text)
+            check_room(session, discussion, text)
             event.versions.append(CommentVersion(text=text, author=author(session, actor)))
             record_discussion(session, "edited", actor, repository, discussion, comment=event.id)
         return event
@@ -309,17 +309,12 @@ def check_text(text: str) -> str:
     return text
 
 
-def _add_version(session: Session, actor: Actor, discussion: Discussion, text: str) -> DiscussionEvent:
-    text = check_text(text)
-    _check_room(session, discussion, text)
-    discussion.comments += 1
-    event = add_event(session, actor, discussion, DiscussionEventKind.COMMENT, {})
-    event.versions.append(CommentVersion(text=text, author=event.author, created_at=event.created_at))
-    session.flush()
-    return event
+def check_room(session: Session, discussion: Discussion, text: str) -> None:
+    """Return when a comment fits into a discussion.
 
-
-def _check_room(session: Session, discussion: Discussion, text: str) -> None:
+    Raises:
+        BadRequest: it is full.
+    """
     said = select(func.sum(func.length(CommentVersion.text))).join(
         DiscussionEvent, DiscussionEvent.id == CommentVersion.event_id
     )
@@ -329,6 +324,16 @@ def _check_room(session: Session, discussion: Discussion, text: str) -> None:
             f"A discussion has at most {EVENTS_LIMIT:,} lines and {TEXTS_LIMIT:,} characters, and this one has no room "
             "for more; open another one"
         )
+
+
+def _add_version(session: Session, actor: Actor, discussion: Discussion, text: str) -> DiscussionEvent:
+    text = check_text(text)
+    check_room(session, discussion, text)
+    discussion.comments += 1
+    event = add_event(session, actor, discussion, DiscussionEventKind.COMMENT, {})
+    event.versions.append(CommentVersion(text=text, author=event.author, created_at=event.created_at))
+    session.flush()
+    return event
 
 
 def _comment(session: Session, discussion: Discussion, comment: int) -> DiscussionEvent:

@@ -69,10 +69,11 @@ class Likes:
             )
             return list(session.scalars(chosen.offset(offset).limit(limit)))
 
-    def number(self, account: Account) -> int:
-        """How many repositories an account likes."""
+    def number(self, actor: Actor, account: Account) -> int:
+        """How many repositories an account likes, of those that the actor may see."""
+        liked = select(func.count()).join_from(Like, Repository).where(Like.account_id == account.id, visible(actor))
         with self._database.read() as session:
-            return session.scalar(select(func.count()).where(Like.account_id == account.id)) or 0
+            return session.scalar(liked) or 0
 
 
 def _present(session: Session, repository: Repository) -> Repository:

@@ -146,7 +146,9 @@ class PullRequests:
             text = discussions.check_text(text)
         with self._database.read() as session:
             discussion = discussions.find(session, repository, number)
-        _check_open(repository, discussion)
+            _check_open(repository, discussion)
+            if text is not None:
+                discussions.check_room(session, discussion, text)
         git = self._repositories.git(repository)
         base, head = str(discussion.base), git.resolve(discussion.ref)
         if head == discussion.start:

@@ -4,14 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from lmcommons.hub.accounts.permissions import Action, Actor
+from lmcommons.hub.accounts.permissions import Action, Actor, visible
 from lmcommons.hub.community.outgoing import RefusedAddressError, check_url
 from lmcommons.hub.community.own import own_account
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Event, Webhook, WebhookDelivery, WebhookWatch
+from lmcommons.hub.database.tables import Event, Repository, Webhook, WebhookDelivery, WebhookWatch
 from lmcommons.hub.errors import BadRequest, NotFound
 
 DOMAINS = ("repo", "discussion")
@@ -121,10 +121,12 @@ class Webhooks:
             session.delete(webhook)
 
     def deliveries(self, actor: Actor, number: int, *, offset: int = 0, limit: int = 100) -> list[WebhookDelivery]:
-        """What a webhook was or will be told, the last first."""
+        """What a webhook was told, and will be of what its owner may see, the last first."""
+        seen = exists().where(Repository.id == Event.repository_id, visible(actor))
         with self._database.read() as session:
             webhook = _find(session, actor, number)
-            chosen = select(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook.id)
+            chosen = select(WebhookDelivery).join(Event, Event.id == WebhookDelivery.event_id)
+            chosen = chosen.where(WebhookDelivery.webhook_id == webhook.id, or_(WebhookDelivery.attempts > 0, seen))
             chosen = chosen.order_by(WebhookDelivery.id.desc()).offset(offset).limit(limit)
             return list(session.scalars(chosen))
 

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from lmcommons.errors import CommandError
 from lmcommons.hub.database.migrations import NEWEST
-from lmcommons.hub.errors import BadRequest, InsufficientStorage
+from lmcommons.hub.errors import BadRequest, Busy, InsufficientStorage
 from lmcommons.hub.settings import Settings
 
 POOL = 20  # connections kept open; as many again while there is need: one for each thread that answers requests
 BUSY_LIMIT = 30  # seconds that a writer waits for another one
 WRITER = 7_860_786  # PostgreSQL's advisory lock of the one writer; any number that all of a hub's processes share
 FULL = ("disk is full", "No space left on device")  # how SQLite and PostgreSQL tell it
+LOCKED = ("database is locked", "lock timeout")  # likewise, when a writer waited in vain
 
 
 class Database:
@@ -56,14 +57,18 @@ class Database:
 
         Raises:
             BadRequest: a value that no row can have.
+            Busy: another writer took too long.
             InsufficientStorage: the disk is full.
         """
         try:
             with _values_that_fit(), self._writes.begin() as session:
                 yield session
         except OperationalError as error:
-            if any(words in str(error.orig) for words in FULL):
+            said = str(error.orig)
+            if any(words in said for words in FULL):
                 raise InsufficientStorage from error
+            if any(words in said for words in LOCKED):
+                raise Busy("The hub is busy with other changes; nothing was stored", seconds=1) from error
             raise
 
     def close(self) -> None:
@@ -81,11 +86,11 @@ class Database:
 
 @contextmanager
 def _values_that_fit() -> Iterator[None]:
-    """PostgreSQL takes no NUL in texts and no number past a column's range, wherever in a request they come from."""
+    """Databases take no half characters and no number past a column's range, PostgreSQL no NUL either."""
     try:
         yield
-    except DataError as error:
-        raise BadRequest("A value in the request holds the character NUL, or is too large") from error
+    except (DataError, OverflowError, UnicodeEncodeError) as error:  # the last two are SQLite's
+        raise BadRequest("A value in the request is too large, or not Unicode text without NUL") from error
 
 
 def _upgrade(connection: Connection, found: str | None) -> None:
@@ -103,7 +108,8 @@ def _upgrade(connection: Connection, found: str | None) -> None:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=POOL, max_overflow=POOL)
+    # Errors are logged: values, among them secrets, are not.
+    engine = create_engine(url, pool_size=POOL, max_overflow=POOL, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -127,9 +133,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
     # A block that reads sees one state of the database, as on SQLite.
-    connection.execute(
-        f"SET lock_timeout = '{BUSY_LIMIT}s'; SET default_transaction_isolation = 'repeatable read'; SET TIME ZONE 'UTC'"
-    )
+    connection.execute(f"SET lock_timeout = '{BUSY_LIMIT}s'; SET TIME ZONE 'UTC'")
+    connection.execute("SET default_transaction_isolation = 'repeatable read'")
     connection.commit()
 
 

@@ -78,7 +78,7 @@ def _unlink(hub: Hub, before: datetime, idle: datetime, done: Collected, *, dry_
         with hub.database.read() as session:
             linked = set(session.scalars(old))
         try:
-            done.pull_requests += hub.pull_requests.remove_unfinished(repository, before, dry_run=dry_run)
+            done.pull_requests += hub.pull_requests.remove_unfinished(repository, idle, dry_run=dry_run)
             unnamed = linked - {named.sha256 for named in named_objects(path)} if linked else linked
         except Unreadable as error:
             done.problems.append(f"{repository.path}: {error.message}")

@@ -11,6 +11,7 @@ from lmcommons.hub.repos.licenses import LICENSES
 
 METADATA_LIMIT = 256 << 10  # characters
 DEPTH_LIMIT = 100  # collections in one another; libyaml's own recursion would end the process
+NUMBER_LIMIT = 1024  # bits; hexadecimal ones are read at any length, and cannot be written again
 NODES_LIMIT = 20_000  # values, with aliases written out: a few lines of YAML can mean billions
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)(.*?)(?<=[\r\n])---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
@@ -106,6 +107,8 @@ def _plain(value: Any, left: list[int]) -> Any:
         return [_plain(item, left) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, int) and value.bit_length() > NUMBER_LIMIT:
+        raise ValueError(f"a number of more than {NUMBER_LIMIT} bits")
     if isinstance(value, date):
         return value.isoformat()
     return value if isinstance(value, int | float | bool | None) else printable(str(value))

@@ -320,7 +320,7 @@ class GitRepository(GitReader):
         repository = self._open()
         with storage_errors(pygit2.GitError), (self.path / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for leftover in (*(self.path / f"{ref}.lock" for ref in refs), self.path / "packed-refs.lock"):
+            for leftover in (self.path / f"{name}.lock" for name in (*refs, "HEAD", "packed-refs")):
                 with suppress(FileNotFoundError, NotADirectoryError):
                     leftover.unlink()
             yield repository

@@ -14,6 +14,7 @@ from lmcommons.hub.repos.trees import changed_paths
 
 PATCH_LIMIT = 64 << 10  # bytes of one file's patch
 PATCHES_LIMIT = 512 << 10  # bytes of all patches of one commit
+LATEST = 253_402_300_799  # seconds since 1970, in the year 9999: a commit may claim more
 DIFF_LIMIT = 2 << 20  # bytes of the text that a whole pull request is shown as
 
 Status = Literal["added", "modified", "deleted"]
@@ -46,16 +47,26 @@ class Change:
 
 def describe(commit: pygit2.Commit) -> Commit:
     """What is shown of a commit."""
-    title, _, message = commit.message.strip().partition("\n")
+    encoding = commit.message_encoding
+    title, _, message = _decoded(commit.raw_message, encoding).strip().partition("\n")
     return Commit(
         oid=str(commit.id),
         title=title,
         message=message.strip(),
-        date=datetime.fromtimestamp(commit.commit_time, UTC),
-        author_name=commit.author.name,
-        author_email=commit.author.email,
+        date=datetime.fromtimestamp(min(commit.commit_time, LATEST), UTC),
+        author_name=_decoded(commit.author.raw_name, encoding),
+        author_email=_decoded(commit.author.raw_email, encoding),
         parents=tuple(str(parent) for parent in commit.parent_ids),
     )
+
+
+def _decoded(text: bytes, encoding: str | None) -> str:
+    """Text in the encoding that its writer named, which may be none; what cannot be read or written is replaced."""
+    try:
+        decoded = text.decode(encoding or "utf-8", errors="replace")
+    except (LookupError, ValueError):
+        decoded = text.decode(errors="replace")
+    return decoded.encode(errors="replace").decode()
 
 
 def walk(head: pygit2.Commit, path: str | None) -> Iterator[pygit2.Commit]:
@@ -100,7 +111,7 @@ def last_commits(
     tree = _tree_at(head, folder)
     if tree is None:
         return {}
-    sought = {name for path in wanted if path != folder and _has(tree, name := path.removeprefix(within))}
+    sought = _present(tree, (path.removeprefix(within) for path in wanted if path != folder))
     found: dict[str, pygit2.Commit] = {}
     pending = {head.id: sought}
     number = count()
@@ -137,7 +148,7 @@ def changed_since(
             touched |= changed_paths(repository, parent.tree_id, commit.tree_id)
         if not commit.parents:
             touched |= changed_paths(repository, None, commit.tree_id)
-    gone = {path for path in touched if not _has(head.tree, path)}
+    gone = touched - _present(head.tree, touched)
     return last_commits(repository, head, touched - gone, known.id), gone
 
 
@@ -186,6 +197,20 @@ def _common_folder(paths: set[str]) -> str:
     first, last = min(folders, default=[]), max(folders, default=[])
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     return "/".join(first[:same])
+
+
+def _present(tree: pygit2.Tree, paths: Iterable[str]) -> set[str]:
+    """Those of the paths that are in the tree; a folder is opened once for all, which reads all of its entries."""
+    folders: dict[str, pygit2.Object | None] = {"": tree}
+    found: set[str] = set()
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in folders:
+            folders[folder] = tree[folder] if _has(tree, folder) else None
+        opened = folders[folder]
+        if isinstance(opened, pygit2.Tree) and _has(opened, name):
+            found.add(path)
+    return found
 
 
 def _has(tree: pygit2.Tree, path: str) -> bool:

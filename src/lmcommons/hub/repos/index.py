@@ -227,9 +227,9 @@ def _first(value: Any) -> str | None:
 
 
 def _summary(text: str) -> str:
-    """The first paragraph of plain prose."""
-    for block in re.split(r"\n\s*\n", text):
-        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)|[*_`]", r"\1", " ".join(block.split()))
+    """The first paragraph of plain prose, where it begins early; brackets that stay open cost the square of a block."""
+    for block in re.split(r"\n\s*\n", text[:20_000]):
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)|[*_`]", r"\1", " ".join(block[:2_000].split()))
         if plain and plain[0] not in "#<|-!>=":
             return plain[:300]
     return ""

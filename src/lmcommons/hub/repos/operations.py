@@ -22,7 +22,10 @@ PATH_LIMIT = 1024  # bytes
 NAME_LIMIT = 255  # bytes; what file systems hold
 
 # The last two ranges reorder the text after them, so that a name is shown as another one.
-_CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f\\\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+# A backslash is an ordinary character, as on the hub that clients know, but no path may begin outside its folder as
+# Windows reads it. Git and the current client refuse all such names there.
+_WINDOWS_OUTSIDE = re.compile(r"\.{0,2}\\|[A-Za-z]:\\")
 # Names that a file system may take for `.git` or that would configure the reader's git: letters that HFS+ ignores,
 # NTFS's short name and its trailing dots, spaces and streams.
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -98,11 +101,13 @@ def check_name(name: str, path: str) -> None:
     """
     if name in ("", ".", ".."):
         raise InvalidPath(f"path {path!r}: must be relative, without empty, '.' or '..' parts")
-    if _CONTROL_OR_BACKSLASH.search(name):
-        raise InvalidPath(f"path {path!a}: control characters and backslashes are not allowed")
+    if _CONTROL.search(name):
+        raise InvalidPath(f"path {path!a}: control characters are not allowed")
+    if _WINDOWS_OUTSIDE.match(path):
+        raise InvalidPath(f"path {path!r}: begins outside the repository on Windows; use '/' between folders")
     if len(name.encode()) > NAME_LIMIT:
         raise InvalidPath(f"path {path[:80]!r}…: at most {NAME_LIMIT} bytes a name")
-    if _RESERVED.fullmatch(_HFS_IGNORED.sub("", name)):
+    if any(_RESERVED.fullmatch(part) for part in _HFS_IGNORED.sub("", name).split("\\")):
         raise InvalidPath(f"path {path!r}: the name {name!r} is reserved by git")
 
 
@@ -193,7 +198,10 @@ class _Folder:
 
     def has_files(self) -> bool:
         """Whether anything is left here; git has no empty folders, so a leaf that is a folder counts."""
-        return any(not isinstance(entry, _Folder) or entry.has_files() for entry in self.entries.values())
+        for entry in self.entries.values():  # noqa: SIM110 - `any` takes two frames a level, and paths go 500 deep
+            if not isinstance(entry, _Folder) or entry.has_files():
+                return True
+        return False
 
     def write(self, writer: PackWriter) -> bytes | None:
         """Write this folder and those below; returns its object id, or None when it is empty."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, insert, literal, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from lmcommons.hub.accounts.accounts import check_name
+from lmcommons.hub.accounts.accounts import check_name, find_account, require_room, stored_in
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, readable, require
 from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
@@ -26,10 +26,10 @@ from lmcommons.hub.database.tables import (
     now,
 )
 from lmcommons.hub.errors import (
+    Busy,
     Conflict,
     InsufficientStorage,
     Moved,
-    NotFound,
     RepositoryNotFound,
     Unauthorized,
 )
@@ -115,11 +115,12 @@ class Repositories:
     ) -> Repository:
         """Make a repository with the branches, tags and large objects of another, which the actor may read.
 
-        `private` None is what the other one is. Raises as `create`.
+        `private` None is what the other one is. Raises as `create`, and Forbidden past the namespace's quota.
         """
         require(actor, Action.READ, source)
 
         def fill(path: Path, session: Session, made: Repository) -> None:
+            require_room(session, made.account, stored_in(session, source.id))
             self.git(source).copy(path)
             objects = select(
                 literal(made.id), RepositoryObject.sha256, RepositoryObject.size, literal(now(), UtcDateTime())
@@ -145,7 +146,7 @@ class Repositories:
             raise Unauthorized("You must be signed in to create a repository; send a token with write access")
         try:
             with self._database.write() as session:
-                owner = _account(session, namespace or actor.name or "")
+                owner = find_account(session, namespace or actor.name or "")
                 require(actor, Action.CREATE, owner)
                 found = _find(session, type_, f"{owner.name}/{name}")
                 if found is not None:
@@ -181,16 +182,19 @@ class Repositories:
         """Rename a repository or give it to another namespace; the former name redirects.
 
         Raises:
-            BadRequest: the new name is not allowed. Conflict: it is taken. Forbidden: from here or to there.
+            BadRequest: the new name is not allowed. Conflict: it is taken.
+            Forbidden: from here or to there, or there is no room in the quota there.
         """
         namespace, _, name = current.partition("/")
         check_name(name, "Repository")
         found = self.find(actor, type_, former, Action.MANAGE)
         try:
             with self._database.write() as session:
-                owner = _account(session, namespace)
+                owner = find_account(session, namespace)
                 require(actor, Action.CREATE, owner)
                 repository = _present(session, found.id)
+                if owner.id != repository.account_id:
+                    require_room(session, owner, stored_in(session, repository.id))
                 previous = repository.full_name
                 _forget_former(session, type_, current)
                 repository.account, repository.name, repository.name_key = owner, name, name.lower()
@@ -235,7 +239,7 @@ class Repositories:
         try:
             with self._database.write() as session:
                 downloads.count(session, repository.id)
-        except (OperationalError, InsufficientStorage) as error:
+        except (OperationalError, Busy, InsufficientStorage) as error:
             LOGGER.warning("%s: a download was not counted: %s", repository.path, error)
 
     def describe(self, repository: Repository, commit: str, description: Description) -> Repository:
@@ -335,13 +339,6 @@ def _present(session: Session, repository_id: int) -> Repository:
     if repository is None:
         raise RepositoryNotFound
     return repository
-
-
-def _account(session: Session, name: str) -> Account:
-    account = session.scalar(select(Account).where(Account.name_key == name.lower()))
-    if account is None:
-        raise NotFound(f"No such user or organisation: {name}")
-    return account
 
 
 def _exists(repository: Repository) -> Conflict:

@@ -6,8 +6,8 @@ import pygit2
 from pygit2.enums import SortMode
 
 from lmcommons.hub.repos.pack import PackWriter, object_id
+from lmcommons.hub.repos.trees import FOLDER, Record, records
 
-FOLDER = b"40000 "
 EMPTY_TREE = object_id("tree", b"")
 SIGNATURES = (b"gpgsig ", b"gpgsig-sha256 ")  # of a commit; they are not of the new one
 
@@ -45,26 +45,18 @@ class Rewriter:
         self._known[commit.id.raw] = self._writer.add("commit", b"\n".join(lines) + b"\n\n" + message)
 
     def _tree(self, oid: bytes) -> bytes:
-        if oid not in self._known:
-            data = self._read(oid)
-            kept = b"".join(self._entries(data))
-            self._known[oid] = oid if kept == data else self._writer.add("tree", kept)
+        """The folder with the entries that stay; one of which nothing stays goes too."""
+        if oid in self._known:
+            return self._known[oid]
+        found = records(self._repository, pygit2.Oid(raw=oid))
+        kept: list[Record] = []
+        for mode, name, entry in found:
+            below = self._tree(entry) if mode == FOLDER else entry  # one frame a level: paths go 500 deep
+            if below != EMPTY_TREE and below not in self._unwanted:
+                kept.append((mode, name, below))
+        same = kept == found
+        self._known[oid] = oid if same else self._writer.add("tree", b"".join(b"%s %s\0%s" % entry for entry in kept))
         return self._known[oid]
-
-    def _entries(self, data: bytes) -> Iterator[bytes]:
-        """The entries that stay; a folder of which nothing stays goes too."""
-        start = 0
-        while start < len(data):
-            end = data.index(b"\0", start)
-            oid = data[end + 1 : end + 21]
-            head, start = data[start : end + 1], end + 21
-            if head.startswith(FOLDER):
-                oid = self._tree(oid)
-                if oid == EMPTY_TREE:
-                    continue
-            elif oid in self._unwanted:
-                continue
-            yield head + oid
 
     def _target(self, oid: bytes) -> bytes:
         """What a ref to this object should go to; an annotated tag is made anew with its words."""

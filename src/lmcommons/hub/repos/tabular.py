@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-ROWS_LIMIT = 100  # rows of an answer
+BATCH = 100  # rows decoded at a time
 COLUMNS_LIMIT = 200
 CELL_LIMIT = 10_000  # characters of a text
-PAGE_LIMIT = 4 << 20  # characters of all cells of an answer
 TEXT_LIMIT = 8 << 20  # bytes of JSON or CSV that are looked through
 FOOTER_LIMIT = 32 << 20  # bytes
 DECODED_LIMIT = 256 << 20  # bytes of a row group that are decompressed to reach its rows
@@ -111,7 +110,7 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
 
 def _of_batches(parquet: Any, group: int, names: list[str], skipped: int, length: int) -> list[Row]:
     rows: list[Row] = []
-    for batch in parquet.iter_batches(batch_size=ROWS_LIMIT, row_groups=[group], columns=names, use_threads=False):
+    for batch in parquet.iter_batches(batch_size=BATCH, row_groups=[group], columns=names, use_threads=False):
         if skipped < batch.num_rows:
             rows += batch.slice(skipped, length - len(rows)).to_pylist()
         skipped = max(0, skipped - batch.num_rows)

@@ -104,9 +104,11 @@ class RepositoryTag(Table):
     """One tag of a repository."""
 
     __tablename__ = "repository_tags"
+    # All that filters and counts of tags read, so that neither looks into the table.
+    __table_args__ = (Index("ix_repository_tags_tag", "tag", "kind", "repository_id"),)
 
     repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
-    tag: Mapped[str] = mapped_column(String(200), primary_key=True, index=True)
+    tag: Mapped[str] = mapped_column(String(200), primary_key=True)
     position: Mapped[int]
     kind: Mapped[str] = mapped_column(String(24), default="other", server_default="other")  # what it tells
 

@@ -1,9 +1,9 @@
 """What the database holds of files: how they are written, linked to scopes, and found to be garbage."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, insert, select
+from sqlalchemy import ColumnElement, and_, delete, exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.database.tables import Bucket, BucketFile, XetChunk, XetFile, XetLink, XetTerm, XetXorb, now
@@ -13,6 +13,16 @@ from lmcommons.hub.objects.xet.hashing import starts_search, to_text
 from lmcommons.hub.objects.xet.reach import is_linked, parse_scope
 from lmcommons.hub.objects.xet.reader import Piece
 from lmcommons.hub.objects.xet.xorb import ChunkTable
+
+BATCH = 500  # hashes in one question to the database
+
+Verified = tuple[Registered, Sequence[Piece], str | None]  # a file, what it is made of, and its first chunk
+
+
+def batches(hashes: Iterable[str]) -> Iterator[list[str]]:
+    """As many hashes as one question to the database may hold, each time."""
+    ordered = sorted(hashes)
+    return (ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH))
 
 
 def select_pieces(session: Session, xet_hash: str, start: int = 0, stop: int | None = None) -> list[Piece]:
@@ -24,22 +34,26 @@ def select_pieces(session: Session, xet_hash: str, start: int = 0, stop: int | N
     return [Piece(*row) for row in session.execute(chosen.order_by(XetTerm.offset))]
 
 
-def insert_file(session: Session, file: Registered, pieces: Sequence[Piece], first_chunk: str | None) -> None:
-    """Store a verified file, or note that it was sent again. Clients always ask for a file's first chunk.
+def insert_files(session: Session, files: Iterable[Verified]) -> None:
+    """Store verified files, or note that they were sent again. Clients always ask for a file's first chunk.
 
     Raises:
         BadRequest: a xorb was collected since the file was verified.
     """
-    row = session.get(XetFile, file.hash)
-    if row is not None:
-        row.sent_at = now()
-        return
-    session.add(XetFile(hash=file.hash, sha256=file.sha256, size=file.size))
-    session.flush()
-    for xorb_hash in {piece.xorb_hash for piece in pieces}:
-        if session.get(XetXorb, xorb_hash) is None:
-            raise BadRequest(f"Xorb {xorb_hash} was removed meanwhile; send the file again")
-    rows = [
+    by_hash = {file[0].hash: file for file in files}
+    for some in batches(by_hash):
+        known = update(XetFile).where(XetFile.hash.in_(some)).values(sent_at=now()).returning(XetFile.hash)
+        again = set(session.scalars(known))
+        _insert_new(session, [by_hash[xet_hash] for xet_hash in some if xet_hash not in again])
+
+
+def _insert_new(session: Session, files: Sequence[Verified]) -> None:
+    for some in batches({piece.xorb_hash for _, pieces, _ in files for piece in pieces}):
+        gone = set(some).difference(session.scalars(select(XetXorb.hash).where(XetXorb.hash.in_(some))))
+        if gone:
+            raise BadRequest(f"Xorb {min(gone)} was removed meanwhile; send the file again")
+    rows = [{"hash": file.hash, "sha256": file.sha256, "size": file.size} for file, _, _ in files]
+    terms = [
         {
             "file_hash": file.hash,
             "position": position,
@@ -49,12 +63,18 @@ def insert_file(session: Session, file: Registered, pieces: Sequence[Piece], fir
             "offset": piece.offset,
             "size": piece.size,
         }
+        for file, pieces, _ in files
         for position, piece in enumerate(pieces)
     ]
-    if rows:
-        session.execute(insert(XetTerm), rows)
-    if first_chunk is not None:
-        session.merge(XetChunk(hash=first_chunk, xorb_hash=pieces[0].xorb_hash, position=pieces[0].start))
+    chunks = {(first, pieces[0].xorb_hash): pieces[0].start for _, pieces, first in files if first is not None}
+    for some in batches({first for first, _ in chunks}):
+        found = select(XetChunk.hash, XetChunk.xorb_hash).where(XetChunk.hash.in_(some))
+        for first, xorb_hash in session.execute(found):
+            chunks.pop((first, xorb_hash), None)
+    firsts = [{"hash": first, "xorb_hash": found, "position": at} for (first, found), at in chunks.items()]
+    for table, values in ((XetFile, rows), (XetTerm, terms), (XetChunk, firsts)):
+        if values:
+            session.execute(insert(table), values)
 
 
 def insert_chunks(session: Session, xorb_hash: str, table: ChunkTable) -> None:
@@ -75,10 +95,13 @@ def link_files(session: Session, scope: str, xet_hashes: Collection[str]) -> Non
         return
     if session.get(Bucket, number) is None:
         raise BadRequest("The bucket was deleted meanwhile")
-    for xet_hash in xet_hashes:
-        if session.get(XetFile, xet_hash) is None:
-            raise BadRequest(f"File {xet_hash} is not here; send it")
-        session.merge(XetLink(bucket_id=number, file_hash=xet_hash, sent_at=now()))
+    for some in batches(xet_hashes):
+        absent = set(some).difference(session.scalars(select(XetFile.hash).where(XetFile.hash.in_(some))))
+        if absent:
+            raise BadRequest(f"File {min(absent)} is not here; send it")
+        session.execute(delete(XetLink).where(XetLink.bucket_id == number, XetLink.file_hash.in_(some)))
+        links = [{"bucket_id": number, "file_hash": xet_hash, "sent_at": now()} for xet_hash in some]
+        session.execute(insert(XetLink), links)
 
 
 def is_unused(before: datetime) -> ColumnElement[bool]:

@@ -33,15 +33,16 @@ from lmcommons.hub.database.tables import (
     XetXorb,
     now,
 )
-from lmcommons.hub.errors import BadRequest, EntryNotFound, TooLarge, storage_errors
+from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, TooLarge, storage_errors
 from lmcommons.hub.objects.blobs import Blobs
 from lmcommons.hub.objects.xet.files import Registered, Step, Usable, hash_content, verify_terms
 from lmcommons.hub.objects.xet.hashing import from_text, to_text
 from lmcommons.hub.objects.xet.reach import Reach, is_readable, within
 from lmcommons.hub.objects.xet.reader import RUN, FindXorb, Piece, StoredXorb, XetReader, trim
 from lmcommons.hub.objects.xet.rows import (
+    batches,
     insert_chunks,
-    insert_file,
+    insert_files,
     is_unlinked,
     is_unreferenced,
     is_unused,
@@ -52,7 +53,6 @@ from lmcommons.hub.objects.xet.shard import ShardFile, known_chunks
 from lmcommons.hub.objects.xet.xorb import ChunkTable, XorbParser
 
 FOLDER = "xorbs"
-BATCH = 500  # hashes in one question to the database
 CONTENT_LIMIT = 1 << 40  # bytes of the files in one shard
 TERMS_LIMIT = 10_000  # of the files that share a xorb, to see which of its chunks an account may read
 XORBS_TOLD = 16  # in the answer to a question for a chunk: about 1 GiB of content
@@ -207,7 +207,7 @@ class XetStore:
                 row = session.merge(new)
                 insert_chunks(session, xet_hash, table)
             if row is None:
-                raise BadRequest(f"Xorb {xet_hash} was removed meanwhile; send it again")
+                raise Busy(f"Xorb {xet_hash} was removed as garbage just now; send it again", seconds=1)
             row.sent_at = now()
             session.merge(XetSender(xorb_hash=xet_hash, account_id=account_id))
         return new is not None
@@ -234,9 +234,7 @@ class XetStore:
             (found, pieces, _first_chunk(pieces, find)) for found, (_, pieces) in zip(registered, checked, strict=True)
         ]
         with self._database.write() as session:
-            for row in rows:
-                insert_file(session, *row)
-            session.flush()
+            insert_files(session, rows)
             link_files(session, scope, {found.hash for found in registered})
         return registered
 
@@ -379,13 +377,8 @@ class XetStore:
 
     def _rows(self, chosen: Any, column: InstrumentedAttribute[str], values: Collection[str]) -> list[Any]:
         """The rows chosen where `column` is one of `values`, asked in batches."""
-        ordered = sorted(values)
         with self._database.read() as session:
-            return [
-                tuple(row)
-                for start in range(0, len(ordered), BATCH)
-                for row in session.execute(chosen.where(column.in_(ordered[start : start + BATCH])))
-            ]
+            return [tuple(row) for some in batches(values) for row in session.execute(chosen.where(column.in_(some)))]
 
 
 def _merge(xorb: StoredXorb, pieces: list[Piece]) -> list[Run]:

@@ -45,6 +45,8 @@ def upgrade() -> None:
             table.create_index(f"ix_repositories_type_{column}", ["type", column])
     with op.batch_alter_table("repository_tags", recreate="never") as table:
         table.add_column(sa.Column("kind", sa.String(24), nullable=False, server_default="other"))
+        table.drop_index("ix_repository_tags_tag")
+        table.create_index("ix_repository_tags_tag", ["tag", "kind", "repository_id"])
     op.create_table(
         "repository_terms",
         sa.Column("repository_id", sa.Integer(), nullable=False),
