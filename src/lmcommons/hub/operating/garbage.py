@@ -71,27 +71,32 @@ def _unlink(hub: Hub, before: datetime, idle: datetime, done: Collected, *, dry_
     """Take from each repository the objects that its history does not name."""
     unlinked: set[tuple[int, str]] = set()
     for repository in hub.repositories.all():
-        path = hub.repositories.git(repository).path
-        old = select(RepositoryObject.sha256).where(
-            RepositoryObject.repository_id == repository.id, RepositoryObject.created_at < before
-        )
-        with hub.database.read() as session:
-            linked = set(session.scalars(old))
+        git = hub.repositories.git(repository)
         try:
             done.pull_requests += hub.pull_requests.remove_unfinished(repository, idle, dry_run=dry_run)
-            unnamed = linked - {named.sha256 for named in named_objects(path)} if linked else linked
-        except Unreadable as error:
-            done.problems.append(f"{repository.path}: {error.message}")
+            with git.naming_objects(alone=True):
+                unnamed = _unnamed(hub, repository, git.path, before)
+                if not dry_run:
+                    hub.repositories.unlink_objects(repository.id, unnamed, before)
+        except (Unreadable, FileNotFoundError) as error:
+            done.problems.append(f"{repository.path}: {error.message if isinstance(error, Unreadable) else error}")
             continue
-        if not dry_run:
-            # A commit that names one of them meanwhile has linked it anew, which is after `before`.
-            hub.repositories.unlink_objects(repository.id, unnamed, before)
         unlinked.update((repository.id, sha256) for sha256 in unnamed)
-        for leftover in leftovers(path, idle):
+        for leftover in leftovers(git.path, idle):
             done.temporary += 1
             if not dry_run:
                 _remove(leftover)
     return unlinked
+
+
+def _unnamed(hub: Hub, repository: Repository, path: Path, before: datetime) -> set[str]:
+    """The objects linked to a repository before a time that no file of its refs is made of."""
+    old = select(RepositoryObject.sha256).where(
+        RepositoryObject.repository_id == repository.id, RepositoryObject.created_at < before
+    )
+    with hub.database.read() as session:
+        linked = set(session.scalars(old))
+    return linked - {named.sha256 for named in named_objects(path)} if linked else linked
 
 
 def _collect_xorbs(hub: Hub, before: datetime, *, dry_run: bool) -> Removed:

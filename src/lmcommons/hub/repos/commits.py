@@ -141,14 +141,15 @@ class Commits:
         """
         git = self._repositories.git(repository)
         before = git.branch(branch)
-        commit = git.commit(
-            branch,
-            self._proven(actor, repository, _whole_folders(git, before, operations)),
-            message=message,
-            author_name=actor.name or "",
-            author_email=actor.email,
-            parent=parent,
-        )
+        with git.naming_objects():
+            commit = git.commit(
+                branch,
+                self._proven(actor, repository, _whole_folders(git, before, operations)),
+                message=message,
+                author_name=actor.name or "",
+                author_email=actor.email,
+                parent=parent,
+            )
         if commit != before:
             self.moved(actor, repository, full_ref(branch), before, commit)
         return commit

@@ -82,6 +82,7 @@ __all__ = [
 ]
 
 LOCK = "lmcommons-writer"
+NAMING_LOCK = "lmcommons-naming"
 # A ref must not be on disk before, or lost after, what it points to.
 pygit2.settings.enable_fsync_gitdir(True)
 
@@ -305,6 +306,16 @@ class GitRepository(GitReader):
             RevisionNotFound: there is no such tag.
         """
         return self.delete_ref(TAGS + name)
+
+    @contextmanager
+    def naming_objects(self, *, alone: bool = False) -> Iterator[None]:
+        """A block that links large objects to the repository and then moves a ref to a commit that names them.
+
+        Such blocks run beside each other, and never beside one that is `alone`: that of who takes links away.
+        """
+        with storage_errors(), (self.path / NAMING_LOCK).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
 
     # Inside
 

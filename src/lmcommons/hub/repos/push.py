@@ -102,7 +102,7 @@ class Pushes:
         if len(push.changes) > REFS_LIMIT:
             return report.refuse(f"{len(push.changes):,} refs in one push: push at most {REFS_LIMIT:,} at once")
         if not all(report.refs.values()):
-            with storage_errors(), quarantine(git.path) as incoming:
+            with storage_errors(), quarantine(git.path) as incoming, git.naming_objects():
                 self._take(actor, repository, git, push, pack, incoming, report)
         for change in push.changes:
             if report.refs[change.ref] is None:
