@@ -167,7 +167,7 @@ def test_a_dataset_on_a_hub_is_read_at_one_commit(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
     data.build(recipe(), base, base / "out")
-    (base / "out" / "README.md").write_text("---\nlicense: psf-2.0\n---\n# Topics\n")
+    (base / "out" / "README.md").write_text("---\nlicense: other\nlicense_name: psf-2.0\n---\n# Topics\n")
     api = HfApi(endpoint=hub.endpoint, token=member_token)
     repository = api.create_repo("trainer/topics", repo_type="dataset").repo_id
     commit = api.upload_folder(repo_id=repository, folder_path=base / "out", repo_type="dataset").oid

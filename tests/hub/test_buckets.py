@@ -469,7 +469,7 @@ def test_a_batch_that_cannot_be_read_changes_nothing(filled: str, http: httpx.Cl
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", ".git/config", "a\0b", "a\\b", "x" * 256, "x/" * 600 + "x"]
+    "path", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", ".git/config", "a\0b", "..\\b", "x" * 256, "x/" * 600 + "x"]
 )
 def test_paths_that_some_system_cannot_hold_are_refused(api: HfApi, filled: str, http: httpx.Client, path: str):
     answer = send(http, filled, add(path, hash_of(api, filled, "a.txt")))

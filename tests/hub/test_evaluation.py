@@ -72,7 +72,7 @@ def test_results_are_read(text: str, values: list[float]):
         ("- dataset: {id: ada/exam, task_id: all}\n  value: .nan", "`value` must be a finite number"),
         ("- dataset: {id: ada/exam, task_id: all}\n  value: .inf", "`value` must be a finite number"),
         ("- dataset: {id: ada/exam, task_id: all}\n  value: [1]", "`value` must be a finite number"),
-        ("- dataset: {id: ada/exam, task_id: all}\n  value: 1" + "0" * 400, "`value` must be a finite number"),
+        ("- dataset: {id: ada/exam, task_id: all}\n  value: 1" + "0" * 400, "a number of more than 1024 bits"),
         (ENTRY + "- 5", "entry 2: must be a mapping"),
         (ENTRY + "  source: {name: Traces}\n", "`source` must be a mapping with `url`"),
         (ENTRY + "  source: https://example.org\n", "`source` must be a mapping with `url`"),
