@@ -1,7 +1,7 @@
 """The files of a dataset repository, on the hub that HF_ENDPOINT names, at one commit."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def describe(source: HubDataset) -> HubFiles:
         raise RequestError(f"{name}: files: {source.files!r} matches none of its {len(everything)} files")
     if info.sha is None:
         raise CommandError(f"{name}: the hub did not say which commit {source.revision!r} is")
-    card: Mapping[str, Any] = info.card_data.to_dict() if info.card_data else {}
+    card = vars(info.card_data) if info.card_data else {}
     licence = card.get("license")
     if licence == "other":  # hubs have a list of licences; others are named beside it
         licence = card.get("license_name", licence)
