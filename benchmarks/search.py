@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Sheet
-from sqlalchemy import func, insert, select
+from sqlalchemy import create_engine, func, insert, select
 
 from lmcommons import environment
 from lmcommons.files import write_json
@@ -109,6 +109,9 @@ def main() -> None:
         if present == 0:
             console.print(f"Writing {options.repositories:,} repositories")
             fill(database, options.repositories)
+            if settings.database_url.startswith("postgresql"):  # as the server does by itself some time after
+                with create_engine(settings.database_url, isolation_level="AUTOCOMMIT").connect() as connection:
+                    connection.exec_driver_sql("VACUUM ANALYZE")
         elif present != options.repositories:
             parser.error(f"the database holds {present:,} repositories, not {options.repositories:,}")
         figures = {name: ask(database, listing, options.rounds) for name, listing in QUESTIONS.items()}
