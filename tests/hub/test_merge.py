@@ -126,7 +126,7 @@ def test_what_is_between_two_commits(repository: GitRepository) -> None:
     assert repository.merge_base("refs/pr/1", "main") == base
     assert [found.oid for found in repository.log("main", "refs/pr/1")] == commits[::-1]
     assert len(repository.log("main", "refs/pr/1", limit=2)) == 2
-    assert (repository.count_commits("main", "refs/pr/1"), repository.count_commits("refs/pr/1", "main")) == (3, 1)
+    assert len(repository.log("refs/pr/1", "main")) == 1
     commit(repository, "main", AddFile("only", b"1"))
     root = repository.squash("main", message="cut", **ANN)
     assert repository.merge_base(root, "refs/pr/1") is None

@@ -14,6 +14,7 @@ from lmcommons.files import exclusive_lock, read_json, write_failure, write_json
 DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer one
 MARKER = "hub.json"
 S3 = "s3://"
+HOST, PORT = "127.0.0.1", 7860  # where a hub listens unless it is told otherwise
 LOCK = ".opening"  # held while a process opens the directory: `serve` and `user add` may start together
 
 
@@ -48,15 +49,15 @@ class Settings:
         cls,
         data: Path,
         *,
-        host: str = "127.0.0.1",
-        port: int = 7860,
+        host: str = HOST,
+        port: int = PORT,
         public_url: str | None = None,
         database: str | None = None,
         objects: str | None = None,
         accel: str | None = None,
-        sign_up: str = SignUp.CLOSED,
+        sign_up: str = sign_up,
         rate_limit: int = rate_limit,
-        allow_private_webhooks: bool = False,
+        allow_private_webhooks: bool = allow_private_webhooks,
         stall_limit: float = stall_limit,
     ) -> "Settings":
         """Settings of the hub in `data`, which need not exist yet.

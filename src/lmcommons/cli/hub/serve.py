@@ -16,11 +16,10 @@ import typer
 
 from lmcommons.cli.hub.opening import Data, Database, Objects
 from lmcommons.errors import CommandError, RequestError
+from lmcommons.hub.settings import HOST, PORT, Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from lmcommons.hub.settings import Settings
 
 LOG_LEVELS = ("info", "warning", "error")
 HANGING = 60  # seconds without a sign of life after which a worker is replaced
@@ -28,24 +27,24 @@ HANGING = 60  # seconds without a sign of life after which a worker is replaced
 
 def serve(
     data: Data,
-    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = PORT,
     database: Database = None,
     objects: Objects = None,
     accel: Annotated[
         str | None, typer.Option(help="nginx's internal location of the objects, which then sends large files")
     ] = None,
     public_url: Annotated[str | None, typer.Option(help="the address that users see, behind a proxy")] = None,
-    sign_up: Annotated[str, typer.Option(help="who may make an account: open, invite or closed")] = "closed",
+    sign_up: Annotated[str, typer.Option(help="who may make an account: open, invite or closed")] = Settings.sign_up,
     rate_limit: Annotated[
         int, typer.Option(min=0, help="requests of one account or address in five minutes; 0: no limit")
-    ] = 30_000,
+    ] = Settings.rate_limit,
     allow_private_webhooks: Annotated[
         bool, typer.Option("--allow-private-webhooks", help="webhooks may reach addresses of the hub's own network")
-    ] = False,
+    ] = Settings.allow_private_webhooks,
     stall_limit: Annotated[
         float, typer.Option(min=0.1, help="seconds for a request's header, and that its body may pause")
-    ] = 60,
+    ] = Settings.stall_limit,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that answer requests")] = 1,
     log_level: Annotated[str, typer.Option(help="info (a line a request), warning or error")] = "warning",
     log_format: Annotated[str, typer.Option(help="text or json")] = "text",
@@ -53,7 +52,6 @@ def serve(
     """Serve the hub until SIGTERM or Ctrl-C."""
     from lmcommons.hub.api.connection import Connection
     from lmcommons.hub.operating.logs import LogFormat, configuration
-    from lmcommons.hub.settings import Settings
 
     if log_format not in list(LogFormat):
         raise RequestError(f"--log-format {log_format}: one of {', '.join(LogFormat)}")

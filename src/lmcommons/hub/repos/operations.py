@@ -16,7 +16,6 @@ from lmcommons.hub.repos.pointers import format_pointer
 FOLDER_MODE = 0o040000
 FILE_MODE = 0o100644
 EXECUTABLE_MODE = 0o100755
-SUBMODULE_MODE = 0o160000
 
 PATH_LIMIT = 1024  # bytes
 NAME_LIMIT = 255  # bytes; what file systems hold

@@ -157,11 +157,6 @@ class GitReader:
         walk = history.between(repository, self._commit(repository, base), self._commit(repository, head))
         return [history.describe(commit) for commit in islice(walk, limit)]
 
-    def count_commits(self, base: str, head: str) -> int:
-        """How many commits led to `head` and not to `base`."""
-        repository = self._open()
-        return repository.ahead_behind(self._commit(repository, head).id, self._commit(repository, base).id)[0]
-
     def diff(self, base: str, head: str) -> str:
         """What differs from `base` to `head`, as git's unified text, within `history.DIFF_LIMIT`."""
         repository = self._open()
