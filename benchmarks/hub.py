@@ -189,7 +189,14 @@ def download(folder: Path, scale: float) -> Iterator[Measure]:
     if shutil.which("nginx"):
         with start_hub(folder, "--accel", "/internal/") as hub, start_nginx(folder, hub) as (endpoint, cpu):
             url = f"{endpoint}/ada/m/resolve/main/w.bin"
-            yield sent("download with X-Accel, nginx too", 0.3, url, hub.token, lambda: hub.cpu() + cpu(), size)
+            yield (
+                ours := sent("download with X-Accel, nginx too", 0.3, url, hub.token, lambda: hub.cpu() + cpu(), size)
+            )
+            objects = hub.data / "objects"
+            stored = next(path for path in objects.rglob("*") if path.is_file() and path.stat().st_size == size)
+            alone = sent("nginx", 0.3, f"{endpoint}/alone/{stored.relative_to(objects)}", hub.token, cpu, size)
+            details = {"ours": ours.value, "peer": alone.value, "bytes": size}
+            yield Measure("the same, beside nginx alone", ours.value / alone.value, 2, "× its CPU", True, details)
 
 
 def sent(name: str, limit: float, url: str, token: str, cpu: Callable[[], float], size: int) -> Measure:
@@ -212,7 +219,8 @@ def start_nginx(folder: Path, hub: Hub) -> Iterator[tuple[str, Callable[[], floa
         http {{ access_log off; client_body_temp_path {folder}/body; {paths}
           server {{ listen 127.0.0.1:{port};
             location / {{ proxy_pass {hub.endpoint}; }}
-            location /internal/ {{ internal; alias {hub.data}/objects/; sendfile on; tcp_nopush on; }} }} }}""")
+            location /internal/ {{ internal; alias {hub.data}/objects/; sendfile on; tcp_nopush on; }}
+            location /alone/ {{ alias {hub.data}/objects/; sendfile on; tcp_nopush on; }} }} }}""")
     process = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL)
 
     def cpu() -> float:
@@ -332,6 +340,7 @@ def trees(folder: Path, scale: float) -> Iterator[Measure]:
         for name, run in (
             ("listing 10,000 files, beside git ls-tree", lambda: tree.entries(head, recursive=True)),
             ("the same for the first time", lambda: fresh().entries(head, recursive=True)),
+            ("its first page of 1,000 for the first time", lambda: fresh().entries(head, recursive=True, limit=1_001)),
         ):
             ours = median_seconds(run)
             details = {"ours_ms": ours * 1000, "peer_ms": theirs * 1000}

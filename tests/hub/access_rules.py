@@ -10,13 +10,14 @@ from lmcommons.hub.accounts.permissions import Action
 
 Kind = Literal["repository", "bucket", "collection", "namespace", "own", "open", "signed_in", "admin", "signed", "page"]
 
-SEE, READ, DISCUSS, WRITE, MANAGE, CREATE = (
+SEE, READ, DISCUSS, WRITE, MANAGE, CREATE, ADMINISTER = (
     Action.SEE,
     Action.READ,
     Action.DISCUSS,
     Action.WRITE,
     Action.MANAGE,
     Action.CREATE,
+    Action.ADMINISTER,
 )
 
 
@@ -81,6 +82,13 @@ RULES: dict[str, list[Rule]] = {
     "GET /api/users/{name}/overview": OPEN,
     "GET /api/organizations/{name}/overview": OPEN,
     "GET /api/organizations/{name}/members": OPEN,
+    "PUT /api/organizations/{name}/members/{user}/role": [
+        Rule("namespace", ADMINISTER, params={"user": "matrix-reader"}, json={"role": "read"})
+    ],
+    "DELETE /api/organizations/{name}/members/{user}": [
+        Rule("namespace", ADMINISTER, params={"user": "matrix-operator"})
+    ],
+    "POST /api/x/organizations": [Rule("admin", json={"name": "NEW"})],
     "GET /api/organizations/{name}/followers": OPEN,
     "GET /api/users/{name}/followers": OPEN,
     "GET /api/users/{name}/following": OPEN,

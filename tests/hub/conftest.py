@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import stack
 from hub_process import HubProcess
 from huggingface_hub import HfApi, constants
 from s3_server import S3Server, start_s3
@@ -43,7 +44,9 @@ def new_repository(api: HfApi) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A database in which tests of one room leave nothing that others would see."""
-    database = Database(Settings.make(tmp_path_factory.mktemp("database")))
+    data = tmp_path_factory.mktemp("database")
+    url = stack.database_url(data) if stack.is_cluster() else None
+    database = Database(Settings.make(data, database=url))
     yield database
     database.close()
 

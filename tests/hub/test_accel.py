@@ -9,6 +9,8 @@ import pytest
 from hub_process import HubProcess, start_hub
 from huggingface_hub import HfApi
 
+pytestmark = pytest.mark.embedded("nginx reads a directory of objects; a bucket sends them itself")
+
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 

@@ -29,7 +29,7 @@ PASSWORD = "correct horse battery"
 LOOK = {Action.SEE, Action.READ}
 TALK = {*LOOK, Action.DISCUSS}
 MEMBER = {*TALK, Action.CREATE}
-ALL = set(Action)
+ALL = set(Action) - {Action.ADMINISTER}
 
 # What each caller may do to what the organisation owns, when it is public, gated and private.
 MAY: dict[str, tuple[set[Action], set[Action], set[Action]]] = {
@@ -40,8 +40,8 @@ MAY: dict[str, tuple[set[Action], set[Action], set[Action]]] = {
     "colleague": (MEMBER, MEMBER, MEMBER),  # a contributor, of what another one made
     "contributor": (ALL, ALL, ALL),  # who made it
     "writer": (ALL, ALL, ALL),
-    "admin": (ALL, ALL, ALL),
-    "operator": (ALL, ALL, ALL),  # an administrator of the hub
+    "admin": (set(Action),) * 3,
+    "operator": (set(Action),) * 3,  # an administrator of the hub
     "read token": (LOOK, LOOK, LOOK),  # of the writer
     "other scope": (LOOK, {Action.SEE}, set()),  # a fine-grained token of the writer, for something else
     "wrong token": (set(), set(), set()),
@@ -245,7 +245,7 @@ def expected(rule: Rule, caller: str, visibility: str) -> int | None:
         return refusal if nobody or caller in CANNOT_WRITE else None
     rights = MAY[caller][VISIBILITIES.index(visibility)]
     if rule.kind == "namespace":
-        return None if Action.CREATE in MAY[caller][0] else refusal
+        return None if rule.action in rights else refusal
     if rule.action is None:
         return None
     if Action.SEE not in rights:

@@ -56,10 +56,8 @@ def test_a_restored_hub_has_accounts_settings_refs_and_contents(source: HubProce
         with pytest.raises(RepositoryNotFoundError):
             HfApi(hub.endpoint, token=False).model_info("ada/m")
         for path, content in (("config.json", b"{}"), ("w.bin", b"w" * 1000)):
-            answer = httpx.get(
-                f"{hub.endpoint}/ada/m/resolve/v1/{path}", headers={"Authorization": f"Bearer {api.token}"}
-            )
-            assert answer.content == content
+            url, headers = f"{hub.endpoint}/ada/m/resolve/v1/{path}", {"Authorization": f"Bearer {api.token}"}
+            assert httpx.get(url, headers=headers, follow_redirects=True).content == content
         again.upload_file(path_or_fileobj=b"more", path_in_repo="more.bin", repo_id="ada/m")
         assert again.create_repo("ada/n").repo_id == "ada/n"
         assert hub.command("fsck") == ""
@@ -96,7 +94,8 @@ def test_a_backup_taken_while_commits_run_is_one_state(source: HubProcess, api: 
         for model in again.list_models(author="ada"):
             for name in again.list_repo_files(model.id):
                 url = f"{hub.endpoint}/{model.id}/resolve/main/{name}"
-                answer = httpx.get(url, headers={"Authorization": f"Bearer {api.token}"})
+                headers = {"Authorization": f"Bearer {api.token}"}
+                answer = httpx.get(url, headers=headers, follow_redirects=True)
                 assert answer.status_code == 200
 
 

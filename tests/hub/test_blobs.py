@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -211,3 +213,36 @@ def test_two_hubs_do_not_share_a_place(bucket: S3Blobs):
     with pytest.raises(CommandError, match="another hub keeps its objects there"):
         bucket.claim("other")
     assert list(bucket.entries()) == []
+
+
+def test_the_sizes_of_many_blobs_are_asked_for_at_once(tmp_path: Path):
+    together = threading.Barrier(8, timeout=30)
+
+    class Bucket(BaseHTTPRequestHandler):
+        """Answers about a blob when eight are asked for."""
+
+        def do_HEAD(self) -> None:
+            together.wait()
+            self._answer(b"", {"Content-Length": "7", "Last-Modified": "Sun, 22 Nov 2026 00:00:00 GMT", "ETag": '"e"'})
+
+        def do_GET(self) -> None:
+            self._answer(b"<ListBucketResult></ListBucketResult>", {"Content-Length": "37"})
+
+        def _answer(self, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    location = Location.parse(f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}", keys)
+    names = {f"k{number}": f"n{number}" for number in range(64)}
+    assert S3Blobs(location, tmp_path).sizes(names) == dict.fromkeys(names.values(), 7)
+    server.shutdown()
+    server.server_close()

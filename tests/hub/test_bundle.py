@@ -80,7 +80,8 @@ def test_a_bundle_brings_commits_branches_tags_and_contents(bundle: tuple[Path, 
             assert api.repo_info("ada/r", repo_type=repo_type).private == (repo_type == "dataset")
         for path, content in (("w.bin", WEIGHTS), ("a/b.txt", WEIGHTS[:9])):
             url = f"{hub.endpoint}/datasets/ada/r/resolve/v1/{path}"
-            assert httpx.get(url, headers={"Authorization": f"Bearer {token}"}).content == content
+            headers = {"Authorization": f"Bearer {token}"}
+            assert httpx.get(url, headers=headers, follow_redirects=True).content == content
         assert hub.command("fsck") == ""
 
 

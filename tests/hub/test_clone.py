@@ -7,14 +7,16 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-from hub_process import HubProcess
+from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
+
+from lmcommons.hub.api.git_http import CLONES_LIMIT
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +160,36 @@ def test_a_client_that_goes_away_leaves_no_git_behind(
     hub: HubProcess, api: HfApi, new_repository: Callable[..., str]
 ) -> None:
     repo_id = new_repository()
-    for n in range(2):  # 16 MiB: more than all buffers on the way hold
+    with stalled_clone(hub, repo_id, fill(api, repo_id)):
+        assert upload_packs_of(hub) == 1
+    assert no_git_is_left(hub)
+
+
+def test_clients_that_take_nothing_keep_nobody_from_the_repository(tmp_path: Path) -> None:
+    with start_hub(tmp_path / "hub", "--stall-limit", "4") as hub, contextlib.ExitStack() as stalled:
+        api = HfApi(hub.endpoint, token=hub.add_user("ann"))
+        api.create_repo("ann/m")
+        commit = fill(api, "ann/m")
+        for _ in range(CLONES_LIMIT):
+            stalled.enter_context(stalled_clone(hub, "ann/m", commit))
+        assert commit in git("ls-remote", f"{hub.endpoint}/ann/m", where=tmp_path)
+        assert upload_packs_of(hub), "the refs were answered while all turns were taken"
+        assert no_git_is_left(hub)
+        git("clone", f"{hub.endpoint}/ann/m", "c", where=tmp_path)
+        assert "took nothing of a clone for 4 seconds: /ann/m/git-upload-pack" in hub.log.read_text()
+        assert "Traceback" not in hub.log.read_text()
+
+
+def fill(api: HfApi, repo_id: str) -> str:
+    """Commit 16 MiB, more than all buffers on the way to a client hold; the commit."""
+    for n in range(2):
         commit = api.upload_file(path_or_fileobj=os.urandom(8 << 20), path_in_repo=f"{n}.dat", repo_id=repo_id).oid
+    return commit
+
+
+@contextlib.contextmanager
+def stalled_clone(hub: HubProcess, repo_id: str, commit: str) -> Iterator[None]:
+    """A client that asks for a commit and takes no more than the beginning of the pack."""
     request = b"".join((packet("command=fetch"), b"0001", packet(f"want {commit}"), packet("done"), b"0000"))
     head = (
         f"POST /{repo_id}/git-upload-pack HTTP/1.1\r\nHost: hub\r\nGit-Protocol: version=2\r\n"
@@ -175,11 +205,15 @@ def test_a_client_that_goes_away_leaves_no_git_behind(
             block = client.recv(1 << 10)
             assert block, received
             received += block
-        assert upload_packs_of(hub) == 1
+        yield
+
+
+def no_git_is_left(hub: HubProcess) -> bool:
+    """Whether all gits of the hub end in time."""
     deadline = time.monotonic() + 60
     while upload_packs_of(hub) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert upload_packs_of(hub) == 0
+    return upload_packs_of(hub) == 0
 
 
 def packet(line: str) -> bytes:
@@ -192,6 +226,6 @@ def upload_packs_of(hub: HubProcess) -> int:
     found = 0
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may just have ended
-            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-            found += parent == str(hub.process.pid) and b"upload-pack" in (process / "cmdline").read_bytes()
+            session = (process / "stat").read_text().rpartition(")")[2].split()[3]
+            found += session == str(hub.process.pid) and b"upload-pack" in (process / "cmdline").read_bytes()
     return found

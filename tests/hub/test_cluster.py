@@ -147,8 +147,7 @@ def test_a_hub_moves_from_a_directory_to_postgresql_and_s3(tmp_path: Path, clust
             api.upload_file(path_or_fileobj=b"weights", path_in_repo="w.bin", repo_id="bob/m")
             api.create_discussion("bob/m", title="words")
             assert lmc_hub("backup", "--data", hub.data, "--out", tmp_path / "backup").returncode == 0
-    objects = stack.objects_url(tmp_path / "large")
-    done = lmc_hub("restore", "--from", tmp_path / "backup", "--data", tmp_path / "large", "--objects", objects)
+    done = lmc_hub("restore", "--from", tmp_path / "backup", "--data", tmp_path / "large")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     with start_hub(tmp_path / "large") as hub:
         again = HfApi(hub.endpoint, token=token)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 from hub_process import HubProcess, free_port
 from huggingface_hub import HfApi
 
@@ -48,8 +49,9 @@ class Writer:
         offered = client.post(f"/{REPOSITORY}.git/info/lfs/objects/batch", json=asked).json()["objects"]
         by_oid = {found["oid"]: found for found in offered}
         for path, body in large.items():
-            action = by_oid[objects[path]["oid"]]["actions"]["upload"]
-            assert httpx.put(action["href"], content=body, timeout=30).status_code == 200
+            actions = by_oid[objects[path]["oid"]]["actions"]
+            assert httpx.put(actions["upload"]["href"], content=body, timeout=30).status_code == 200
+            assert client.post(actions["verify"]["href"], json=objects[path]).status_code == 200
         regular = {"encoding": "base64", "content": b64encode(folder.encode()).decode()}
         lines = [
             {"key": "header", "value": {"summary": folder, "description": ""}},
@@ -64,6 +66,7 @@ class Writer:
         self.acknowledged[answer.json()["commitOid"]] = folder
 
 
+@pytest.mark.timeout(100 * ROUNDS)
 def test_what_was_acknowledged_survives_and_nothing_is_half_there(tmp_path: Path):
     delays = random.Random(7)
     hub = HubProcess(tmp_path / "hub", free_port())

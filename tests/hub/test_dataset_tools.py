@@ -1,4 +1,6 @@
-"""Rows and Parquet files of datasets, and what reads and writes them unmodified: `datasets`, `transformers`, DuckDB."""
+"""Rows and Parquet files of datasets, and what reads and writes repositories unmodified: `datasets`, `transformers`,
+DuckDB, and the requests that vLLM makes.
+"""
 
 import io
 import json
@@ -17,6 +19,7 @@ import pytest
 from hub_process import HubProcess
 from huggingface_hub import CommitOperationAdd, HfApi, HfFileSystem
 from tiny_model import write_tiny_model
+from weights import safetensors
 
 ROWS = [{"text": f"row {number}", "label": number % 2} for number in range(25)]
 
@@ -179,6 +182,24 @@ def test_duckdb_reads_over_hf(hub: HubProcess, dataset: str):
     assert connection.sql(query).fetchall() == [(0, 13), (1, 12)]
 
 
+def test_duckdb_reads_what_is_private_with_a_token_alone(hub: HubProcess, api: HfApi, token: str):
+    put = {"repo_id": api.create_repo("ann/duck", repo_type="dataset", private=True).repo_id, "repo_type": "dataset"}
+    api.upload_file(path_or_fileobj=parquet(ROWS[:7]), path_in_repo="a/one.parquet", **put)
+    first = api.list_repo_commits("ann/duck", repo_type="dataset")[0].commit_id
+    api.upload_file(path_or_fileobj=parquet(ROWS[7:]), path_in_repo="b/two.parquet", **put)
+
+    def count(path: str, token: str | bool) -> int:
+        connection = duckdb.connect()
+        connection.register_filesystem(HfFileSystem(endpoint=hub.endpoint, token=token, skip_instance_cache=True))
+        return int(
+            connection.sql(f"SELECT count(text) FROM 'hf://datasets/ann/duck{path}/**/*.parquet'").fetchall()[0][0]
+        )
+
+    assert (count("", token), count(f"@{first}", token)) == (25, 7)
+    with pytest.raises(duckdb.Error):
+        count("", False)
+
+
 # ------------------------------------------------------------ libraries, each in a process of its own
 
 
@@ -216,6 +237,27 @@ def test_datasets_loads_whole_and_streaming(hub: HubProcess, api: HfApi, token: 
         """,
     )
     assert found == [["plain", "lines"], {"train": 20, "test": 5}, ROWS[3], ROWS[12]]
+
+
+def test_datasets_streams_what_is_private_at_a_revision(hub: HubProcess, api: HfApi, token: str, tmp_path: Path):
+    put = {
+        "repo_id": api.create_repo("ann/streamed", repo_type="dataset", private=True).repo_id,
+        "repo_type": "dataset",
+    }
+    for number in range(3):
+        lines = "".join(json.dumps(row) + "\n" for row in ROWS[number * 8 : number * 8 + 8]).encode()
+        api.upload_file(path_or_fileobj=lines, path_in_repo=f"train-{number}.jsonl", **put)
+    api.create_tag(put["repo_id"], tag="v1", repo_type="dataset")
+    api.delete_file("train-2.jsonl", **put)
+    program = """
+        import json
+        from datasets import load_dataset
+        old, new = (load_dataset("ann/streamed", split="train", streaming=True, revision=r) for r in ("v1", "main"))
+        shards = [len(list(old.shard(num_shards=3, index=index))) for index in range(3)]
+        state = iter(new.skip(5).shuffle(seed=1, buffer_size=4))
+        print(json.dumps([sum(1 for _ in old), shards, list(old.skip(15).take(2)), len(list(state))]))
+    """
+    assert run(hub, token, tmp_path, program) == [24, [8, 8, 8], ROWS[15:17], 11]
 
 
 def test_datasets_pushes_and_loads_again(hub: HubProcess, token: str, tmp_path: Path):
@@ -264,3 +306,70 @@ def test_transformers_pushes_and_loads_again(hub: HubProcess, token: str, api: H
     info = api.model_info("ann/tiny-model", expand=["safetensors", "pipeline_tag", "library_name"])
     assert found == [True, info.safetensors.total]
     assert (info.pipeline_tag, info.library_name) == ("text-generation", "transformers")
+
+
+# ------------------------------------------------------------ what vLLM asks of a hub
+
+
+def test_what_vllm_asks_of_a_hub_before_it_loads_a_model(hub: HubProcess, token: str, api: HfApi, tmp_path: Path):
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    files = {
+        "config.json": b'{"model_type": "llama"}',
+        shards[0]: safetensors(a=[4, 4]),
+        shards[1]: safetensors(b=[2]),
+        "model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode(),
+        "original/consolidated.00.safetensors": safetensors(a=[9]),
+        "pytorch_model.bin": bytes(100),
+    }
+    api.create_repo("ann/for-vllm", private=True)
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    commit = api.create_commit("ann/for-vllm", operations, commit_message="weights").oid
+    api.create_tag("ann/for-vllm", tag="v1")
+    api.upload_file(path_or_fileobj=b"of later", path_in_repo=shards[0], repo_id="ann/for-vllm")
+    found = run(
+        hub,
+        token,
+        tmp_path,
+        """
+        import fnmatch, json, os
+        from huggingface_hub import HfApi, HfFileSystem, _CACHED_NO_EXIST, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+        said = {"library_name": "vllm", "library_version": "0.20.0"}
+        api, name = HfApi(**said), "ann/for-vllm"
+        revision = api.resolve_revision(name, revision="v1", local_files_only=False, token=None)
+        listed = api.list_repo_files(name, revision=revision, repo_type=None, token=None)
+        mistral = [file for file in listed if fnmatch.fnmatch(os.path.basename(file), "consolidated*.safetensors")]
+        config = json.load(open(api.hf_hub_download(name, "config.json", revision=revision)))
+        try:
+            api.hf_hub_download(name, "adapter_config.json", revision=revision)
+        except EntryNotFoundError:
+            absent = try_to_load_from_cache(name, "adapter_config.json", revision=revision) is _CACHED_NO_EXIST
+        seen = HfFileSystem(**said).ls(name, detail=False, revision=revision)
+        index = json.load(open(api.hf_hub_download(name, "model.safetensors.index.json", revision=revision)))
+        wanted = sorted(set(index["weight_map"].values()))
+        chosen = {"allow_patterns": wanted, "ignore_patterns": ["original/**/*"]}
+        folder = api.snapshot_download(name, **chosen, revision=revision)
+        weights = {file: os.path.getsize(os.path.join(folder, file)) for file in wanted}
+        metadata = api.get_safetensors_metadata(name, revision=revision)
+        again = api.snapshot_download(name, **chosen, revision=revision, local_files_only=True)
+        try:
+            HfApi(token=False).list_repo_files(name)
+        except RepositoryNotFoundError as error:
+            hidden = error.response.status_code
+        print(json.dumps([
+            os.path.basename(folder), sorted(listed), mistral, config, absent, sorted(seen), weights,
+            metadata.parameter_count, again == folder, sorted(os.listdir(folder)), hidden,
+        ]))
+        """,
+    )
+    folder, listed, mistral, config, absent, seen, weights, parameters, again, kept, hidden = found
+    assert folder == commit
+    assert listed == sorted([".gitattributes", *files])
+    assert mistral == ["original/consolidated.00.safetensors"]
+    assert (config, absent, hidden) == ({"model_type": "llama"}, True, 404)
+    assert seen == sorted(
+        f"ann/for-vllm@v1/{path}" for path in (".gitattributes", "original", *files) if "/" not in path
+    )
+    assert weights == {name: len(files[name]) for name in shards}
+    assert (parameters, again) == ({"F32": 18}, True)
+    assert kept == sorted(["config.json", "model.safetensors.index.json", *shards])

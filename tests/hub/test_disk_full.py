@@ -14,6 +14,9 @@ from hub_process import HubProcess, lmc_hub, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from lmcommons.hub.errors import InsufficientStorage
+from lmcommons.hub.repos.git import GitRepository, RefChange
+
 LARGE = 6 << 20  # bytes: too much for what is left of the disk
 LEFT = 4 << 20
 
@@ -56,6 +59,7 @@ def sound(hub: HubProcess, api: HfApi) -> None:
     assert "Traceback" not in hub.log.read_text()
 
 
+@pytest.mark.embedded("a bucket has a disk of its own")
 def test_a_file_that_may_not_grow_further_is_refused_whole(tmp_path: Path) -> None:
     with published(tmp_path / "hub") as (hub, api):
         _, most = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE)
@@ -91,6 +95,7 @@ def fill(disk: Path, left: int) -> None:
         os.posix_fallocate(file.fileno(), size, state.f_bavail * state.f_frsize - left)
 
 
+@pytest.mark.embedded("a bucket and PostgreSQL have disks of their own")
 def test_on_a_full_disk_files_are_read_and_nothing_is_written(small_disk: Path) -> None:
     with published(small_disk) as (hub, api):
         fill(small_disk, LEFT)
@@ -116,6 +121,20 @@ def test_on_a_full_disk_files_are_read_and_nothing_is_written(small_disk: Path) 
         (small_disk / "ballast").unlink()
         api.create_repo("ada/n")
         sound(hub, api)
+
+
+def test_refs_of_one_push_move_together_or_not_at_all(small_disk: Path) -> None:
+    repository = GitRepository.create(small_disk / "r.git")
+    head = repository.initialise(author_name="ada", author_email="ada@example.org")
+    changes = [RefChange(f"refs/heads/{name}", None, head) for name in "abc"]
+    fill(small_disk, os.sysconf("SC_PAGE_SIZE"))  # room for one of them
+    with pytest.raises(InsufficientStorage):
+        repository.move_refs(changes, small_disk / "nothing", atomic=False)
+    assert list(repository.all_refs()) == ["refs/heads/main"]
+    (small_disk / "ballast").unlink()
+    assert not any(repository.move_refs(changes, small_disk / "nothing", atomic=False).values())
+    assert set(repository.all_refs().values()) == {head}
+    assert len(repository.all_refs()) == 4
 
 
 def test_a_directory_that_cannot_be_written_is_one_line(small_disk: Path) -> None:

@@ -103,6 +103,17 @@ def test_folders_are_listed_in_gits_order_and_by_pages(repository: GitRepository
     assert repository.entry("main", "z").oid == git(repository, "rev-parse", "main:z").strip()
 
 
+def test_equal_folders_are_listed_at_their_own_places(repository: GitRepository) -> None:
+    commit(repository, *[AddFile(f"{folder}/x/1", b"x") for folder in ("a", "b")])
+    everything = ["a", "a/x", "a/x/1", "b", "b/x", "b/x/1"]
+    for _ in range(2):
+        assert [entry.path for entry in repository.entries("main", recursive=True)] == everything
+        assert [entry.path for entry in repository.entries("main", "b", recursive=True)] == ["b/x", "b/x/1"]
+    commit(repository, AddFile("b/x/1", b"larger"))
+    sizes = {entry.path: entry.size for entry in repository.entries("main", recursive=True)}
+    assert (sizes["a/x/1"], sizes["b/x/1"]) == (1, 6)
+
+
 def test_paths_that_exist_are_told_from_others(repository: GitRepository) -> None:
     commit(repository, AddFile("a", b"x"), AddFile("d/\u200b", b"yy"), AddLfs("d/e/w.bin", SHA, 9))
     asked = ["d/e/w.bin", "nope", "d", "a", "a/b", "", "d/", "d//e", "/a", "a\0", "\ud800/x", "d/\u200b", "x/y/z"]

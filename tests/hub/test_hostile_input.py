@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import stack
 from hub_process import HubProcess, start_hub
 
 from lmcommons.hub.api.connection import HEADER_LIMIT
@@ -488,7 +489,7 @@ STALLED = [
     ("POST", "/uploads"),
     ("POST", "/oauth/token"),
     ("POST", "/login"),
-    ("PUT", "{lfs}"),
+    *([] if stack.is_cluster() else [("PUT", "{lfs}")]),  # a bucket is a door of its own
     ("POST", "{xet}/v1/shards"),
     ("POST", "{xet}/v1/xorbs/default/" + "0" * 64),
 ]

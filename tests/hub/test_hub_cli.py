@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,10 @@ import httpx
 import pytest
 from hub_process import LMC, HubProcess, free_port, lmc_hub, start_hub
 from huggingface_hub import HfApi
+from open_rooms import open_rooms
+from sqlalchemy import text
+
+from lmcommons.hub.objects.store import object_key
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
@@ -61,14 +64,19 @@ def test_directories_that_cannot_be_a_hub_are_refused(tmp_path: Path):
 def test_data_of_a_newer_version_is_left_alone(tmp_path: Path):
     data = tmp_path / "hub"
     assert lmc_hub("user", "add", "ada", "--data", data).returncode == 0
-    (data / "hub.json").write_text(json.dumps({"format": 99}))
+    marker = data / "hub.json"
+    written = marker.read_text()
+    marker.write_text(json.dumps(json.loads(written) | {"format": 99}))
     refused(lmc_hub("serve", "--port", 0, "--data", data), 1, "newer lmcommons", "99", "upgrade")
-    (data / "hub.json").write_text(json.dumps({"format": 1}))
-    with sqlite3.connect(data / "hub.sqlite3") as database:
-        database.execute("update alembic_version set version_num = '9999'")
+    marker.write_text(written)
+    rooms = open_rooms(data)
+    with rooms.database.write() as session:
+        session.execute(text("update alembic_version set version_num = '9999'"))
+    rooms.close()
     refused(lmc_hub("serve", "--port", 0, "--data", data), 1, "schema 9999", "newer lmcommons", "upgrade")
 
 
+@pytest.mark.embedded("names another directory of objects")
 def test_large_files_lie_where_the_operator_said_and_the_hub_remembers(tmp_path: Path):
     data, objects = tmp_path / "hub", tmp_path / "large"
     with start_hub(data, "--objects", f"file://{objects}") as hub:
@@ -83,6 +91,14 @@ def test_large_files_lie_where_the_operator_said_and_the_hub_remembers(tmp_path:
     refused(
         lmc_hub("serve", "--port", 0, "--data", data, "--objects", tmp_path / "b"), 2, "keeps them in", str(objects)
     )
+
+
+def test_any_command_may_make_the_hub_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data, objects = tmp_path / "hub", tmp_path / "large"
+    monkeypatch.setenv("LMC_OBJECTS", str(objects))
+    assert lmc_hub("user", "add", "ada", "--data", data).returncode == 0
+    monkeypatch.setenv("LMC_OBJECTS", str(tmp_path / "other"))
+    refused(lmc_hub("user", "add", "bob", "--data", data), 2, "keeps them in", str(objects))
 
 
 def test_options_that_cannot_work_are_named(tmp_path: Path):
@@ -115,6 +131,7 @@ def test_the_server_stops_cleanly(tmp_path: Path, ending: signal.Signals):
         httpx.get(hub.endpoint)
 
 
+@pytest.mark.embedded("measures the one process that serves")
 def test_it_starts_in_five_seconds_and_idles_below_200_mb(tmp_path: Path):
     started = time.monotonic()
     with start_hub(tmp_path / "hub") as hub:
@@ -144,9 +161,10 @@ def test_fsck_finds_damaged_and_missing_objects_and_broken_repositories(tmp_path
             for name in ("damaged", "missing")
         }
         assert hub.command("fsck") == ""
-    objects = {path.name: path for path in (data / "objects").glob("*/*/*")}
-    objects[hashes["damaged"]].write_bytes(b"x" * 1000)
-    objects[hashes["missing"]].unlink()
+    rooms = open_rooms(data)
+    rooms.objects.blobs.put(object_key(hashes["damaged"]), b"x" * 1000)
+    rooms.objects.delete(hashes["missing"])
+    rooms.close()
     packs = sorted((data / "repositories").glob("*/3.git/objects/pack/*.pack"))
     packs[-1].unlink()
     done = lmc_hub("fsck", "--data", data)

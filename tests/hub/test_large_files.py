@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,6 @@ import pytest
 from hub_process import HubProcess
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-from lmcommons.hub.rooms import Hub
-from lmcommons.hub.settings import Settings
 
 
 @pytest.fixture
@@ -47,15 +45,34 @@ def test_all_objects_are_listed_with_a_path_and_where_they_are_now(api: HfApi, r
 
 def test_a_long_list_comes_in_pages(api: HfApi, repo: str, hub: HubProcess):
     add(api, repo, **{f"n{number}": b"%d" % number for number in range(5)})
-    rooms = Hub(Settings.make(hub.data))
-    try:
+    with hub.rooms() as rooms:
         stored = next(found for found in rooms.repositories.all() if found.full_name == repo)
         first, more = rooms.large_files.listing(stored, limit=3)
         rest, end = rooms.large_files.listing(stored, first[-1].sha256, limit=3)
-    finally:
-        rooms.close()
     assert (len(first), more, len(rest), end) == (3, True, 2, False)
     assert len({file.sha256 for file in (*first, *rest)}) == 5
+
+
+def test_the_history_is_walked_once_for_all_pages(
+    api: HfApi, repo: str, hub: HubProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    add(api, repo, **{f"n{number}": b"%d" % number for number in range(5)})
+    gone = [CommitOperationDelete(f"n{number}.bin") for number in range(5)]
+    api.create_commit(repo, gone, commit_message="Delete")
+    git, calls = tmp_path / "git", tmp_path / "calls"
+    git.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec {shutil.which("git")} "$@"\n')
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = {}
+    with hub.rooms() as rooms:
+        stored = next(found for found in rooms.repositories.all() if found.full_name == repo)
+        more, after = True, ""
+        while more:
+            files, more = rooms.large_files.listing(stored, after, limit=2)
+            after = files[-1].sha256
+            found |= {file.path: file.ref for file in files}
+    assert found == {f"n{number}.bin": None for number in range(5)}
+    assert calls.read_text().count("rev-list") == 1
 
 
 def test_removing_for_good_rewrites_all_of_the_history(api: HfApi, repo: str):
@@ -81,7 +98,10 @@ def test_removing_for_good_rewrites_all_of_the_history(api: HfApi, repo: str):
     assert api.model_info(repo).sha != last
     assert {ref.target_commit for ref in api.list_repo_refs(repo).tags}.isdisjoint({first})
     assert {file.filename for file in api.list_lfs_files(repo)} == {"kept.bin", "more.bin"}
-    assert httpx.get(f"{api.endpoint}/{repo}/resolve/main/kept.bin", headers=authorization(api)).content == b"kept"
+    answer = httpx.get(
+        f"{api.endpoint}/{repo}/resolve/main/kept.bin", headers=authorization(api), follow_redirects=True
+    )
+    assert answer.content == b"kept"
     add(api, repo, after=b"after")
 
 

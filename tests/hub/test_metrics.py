@@ -53,7 +53,7 @@ def test_a_hub_that_can_serve_says_so_to_everybody(logging_hub: HubProcess):
 
 
 def test_a_hub_that_cannot_reach_its_disk_says_which_part(tmp_path: Path):
-    with start_hub(tmp_path / "hub") as hub:
+    with start_hub(tmp_path / "hub", "--workers", "1") as hub:  # another would make them again when it starts
         for part in ("repositories", "objects"):
             (hub.data / part).rename(tmp_path / part)
             answer = httpx.get(f"{hub.endpoint}/healthz")
@@ -76,9 +76,9 @@ def test_requests_bytes_and_commits_are_counted(logging_hub: HubProcess, admin: 
     before = counts(logging_hub, admin)
     api = HfApi(logging_hub.endpoint, token=user)
     api.create_repo("ada/m")
-    operations = [CommitOperationAdd("w.bin", b"w" * 5000), CommitOperationAdd("a.txt", b"a")]
+    operations = [CommitOperationAdd("w.bin", b"w"), CommitOperationAdd("a.txt", b"a" * 5000)]
     api.create_commit("ada/m", operations, commit_message="Files")
-    assert len(httpx.get(f"{logging_hub.endpoint}/ada/m/resolve/main/w.bin").content) == 5000
+    assert len(httpx.get(f"{logging_hub.endpoint}/ada/m/resolve/main/a.txt").content) == 5000
     assert httpx.get(f"{logging_hub.endpoint}/ada/m/resolve/main/none").status_code == 404
     after = counts(logging_hub, admin)
 

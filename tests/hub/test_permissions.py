@@ -23,6 +23,7 @@ from lmcommons.hub.errors import Forbidden, GatedRepository, RepositoryNotFound,
 from lmcommons.hub.settings import Settings
 
 LOOK = {Action.SEE, Action.READ}
+WORK = set(Action) - {Action.ADMINISTER}
 OWNER, CREATOR, STRANGER, ORGANISATION = 1, 2, 3, 9
 PRIVATE, GATED = 7, 8  # repositories
 
@@ -68,8 +69,8 @@ def may(actor: Actor, target: Repository | Account) -> set[Action]:
         (member(STRANGER), True, set()),
         (member(STRANGER, Role.READ), True, {*LOOK, Action.DISCUSS}),
         (member(STRANGER, Role.CONTRIBUTOR), True, {*LOOK, Action.DISCUSS, Action.CREATE}),
-        (member(CREATOR, Role.CONTRIBUTOR), True, set(Action)),
-        (member(STRANGER, Role.WRITE), True, set(Action)),
+        (member(CREATOR, Role.CONTRIBUTOR), True, WORK),
+        (member(STRANGER, Role.WRITE), True, WORK),
         (member(STRANGER, Role.ADMIN), True, set(Action)),
         (member(STRANGER, Role.ADMIN, token=TokenRole.READ), True, LOOK),
         (member(STRANGER, admin=True), True, set(Action)),

@@ -1,5 +1,6 @@
 """Pull requests: proposed by whoever may discuss, merged by whoever may write, whole or not at all."""
 
+import fcntl
 import os
 import random
 import secrets
@@ -20,10 +21,12 @@ from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from open_rooms import open_rooms
+from sqlalchemy import select
 
-from lmcommons.hub.database.tables import RepositoryType, now
+from lmcommons.hub.database.tables import Event, RepositoryType, now
+from lmcommons.hub.errors import Conflict
 from lmcommons.hub.operating.garbage import collect
-from lmcommons.hub.repos.git import GitRepository
+from lmcommons.hub.repos.git import LOCK, AddFile, GitRepository
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,19 @@ def test_nothing_is_left_of_a_proposal_that_cannot_be_committed(api: HfApi, repo
     ]
 
 
+def test_nothing_is_told_of_a_proposal_that_was_refused(hub: HubProcess, api: HfApi, repo: str):
+    with pytest.raises(HfHubHTTPError):
+        api.create_commit(repo, [CommitOperationDelete("absent")], commit_message="Delete", create_pr=True)
+    propose(api, repo)
+    with hub.rooms() as rooms, rooms.database.read() as session:
+        told = session.scalars(select(Event).order_by(Event.id)).all()
+    events = [event for event in told if event.data.get("name") == repo]
+    kinds = [event.kind for event in events]
+    assert kinds == ["repository.created", "discussion.created", "pull_request.created"]
+    head = next(ref for ref in api.list_repo_refs(repo, include_pull_requests=True).pull_requests).target_commit
+    assert (events[-1].data["before"], events[-1].data["after"]) == (None, head)
+
+
 def test_a_proposal_begins_at_the_parent_that_is_named(api: HfApi, repo: str):
     parent = api.model_info(repo).sha
     api.upload_file(path_or_fileobj=b"later", path_in_repo="later.txt", repo_id=repo)
@@ -259,6 +275,28 @@ def test_a_file_is_deleted_by_a_proposal(api: HfApi, repo: str):
     assert "deleted file" in api.get_discussion_details(repo, 1).diff
     assert merge(api, repo, 1).status_code == 200
     assert api.list_repo_files(repo) == [".gitattributes"]
+
+
+def test_what_is_closed_while_it_is_being_merged_is_not_merged(tmp_path: Path):
+    hub = open_rooms(tmp_path)
+    ann = hub.tokens.actor(hub.accounts.add_user("ann"))
+    repository = hub.commits.create_repository(ann, RepositoryType.MODEL, None, "m")
+    proposed, _ = hub.pull_requests.propose(ann, repository, "main", [AddFile("a.txt", b"new")], title="t")
+    git = hub.repositories.git(repository)
+    before = git.resolve("main")
+    with ThreadPoolExecutor() as pool, (git.path / LOCK).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        merging = pool.submit(hub.pull_requests.merge, ann, repository, proposed.number)
+        time.sleep(0.5)  # now it waits for the repository
+        hub.discussions.set_status(ann, repository, proposed.number, "closed")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        with pytest.raises(Conflict, match="is closed"):
+            merging.result()
+    assert git.resolve("main") == before
+    hub.discussions.set_status(ann, repository, proposed.number, "open")
+    hub.pull_requests.merge(ann, repository, proposed.number)
+    assert git.entry("main", "a.txt").size == 3
+    hub.close()
 
 
 def test_what_a_dead_process_did_not_open_is_collected(tmp_path: Path):

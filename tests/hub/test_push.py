@@ -1,8 +1,11 @@
 """`git push` with the git and git-lfs that everybody has."""
 
+import base64
 import os
 import random
+import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hub_process import HubProcess
+from hub_process import HubProcess, lmc_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from hypothesis import given
 from hypothesis import strategies as st
@@ -223,7 +226,7 @@ def test_the_lock_of_another_stops_their_push_and_opens_only_by_force(
 ) -> None:
     hub.add_organisation("lockers", "--member", "ann:admin")
     bob = hub.add_user("bob-locks")
-    hub.command("org", "member", "lockers", "bob-locks:write")
+    hub.command("org", "member", "add", "lockers", "bob-locks:write")
     repo_id = HfApi(endpoint=hub.endpoint, token=bob).create_repo("lockers/shared").repo_id
     mine, theirs = clone(repo_id), clone(repo_id, name="bob-locks", token=bob, folder="theirs")
     for work in (mine, theirs):
@@ -299,7 +302,7 @@ def test_a_name_that_is_not_utf8_is_refused(
 
 
 def test_a_submodule_is_kept_and_not_listed(
-    api: HfApi, new_repository: Callable[..., str], clone: Callable[..., Clone]
+    hub: HubProcess, api: HfApi, new_repository: Callable[..., str], clone: Callable[..., Clone]
 ) -> None:
     repo_id = new_repository()
     work = clone(repo_id)
@@ -309,6 +312,7 @@ def test_a_submodule_is_kept_and_not_listed(
     work.git("commit", "--quiet", "-m", "submodule")
     work.git("push", "--quiet", "origin", "main")
     assert sorted(api.list_repo_files(repo_id)) == [".gitattributes", ".gitmodules"]
+    assert repo_id not in lmc_hub("fsck", "--data", hub.data).stdout
     assert "160000" in clone(repo_id, folder="again").git("ls-tree", "-r", "HEAD")
 
 
@@ -340,6 +344,37 @@ def test_who_may_not_write_is_refused(
     assert "eve-push may not write" in push(f"eve-push:{stranger}@", public)
     assert "not found" in push(f"eve-push:{stranger}@", private)
     assert head(api, public) == before
+
+
+def test_a_push_that_may_not_be_is_refused_before_its_pack_is_sent(
+    hub: HubProcess, api: HfApi, new_repository: Callable[..., str]
+) -> None:
+    repo_id = new_repository()
+    before = head(api, repo_id)
+    stranger = base64.b64encode(f"bob:{hub.add_user(f'stranger{secrets.token_hex(4)}')}".encode()).decode()
+    for ref in ("refs/heads/main", "refs/notes/any"):
+        with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as client:
+            client.sendall(
+                f"POST /{repo_id}/git-receive-pack HTTP/1.1\r\nHost: hub\r\nAuthorization: Basic {stranger}\r\n"
+                "Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 8000000000\r\n\r\n".encode()
+                + command(before, "1" * 40, ref)
+            )
+            answer = b""
+            while f"ng {ref} ".encode() not in answer:
+                block = client.recv(1 << 12)
+                assert block, answer
+                answer += block
+    assert head(api, repo_id) == before
+
+
+def test_who_sends_a_large_pack_in_vain_is_told_why(
+    hub: HubProcess, api: HfApi, new_repository: Callable[..., str], clone: Callable[..., Clone]
+) -> None:
+    repo_id = new_repository()
+    name = f"stranger{secrets.token_hex(4)}"
+    work = clone(repo_id, name=name, token=hub.add_user(name))
+    work.commit({"noise": os.urandom(6 << 20)})
+    assert "write" in work.git("push", "origin", "main", fails=True)
 
 
 def test_the_default_branch_and_other_refs_stay(
@@ -406,6 +441,17 @@ def test_an_atomic_push_is_all_or_nothing(
     assert [ref.name for ref in api.list_repo_refs(repo_id).branches] == ["main"]
     work.git("push", "origin", "main:good", "main:refs/notes/bad", fails=True)
     assert [ref.name for ref in api.list_repo_refs(repo_id).branches] == ["good", "main"]
+
+
+def test_refs_that_cannot_be_beside_each_other_are_refused_together(
+    api: HfApi, new_repository: Callable[..., str], clone: Callable[..., Clone]
+) -> None:
+    repo_id = new_repository()
+    work = clone(repo_id)
+    said = work.git("push", "origin", "main:refs/heads/a", "main:refs/heads/a/b", "main:refs/heads/c", fails=True)
+    assert "refs/heads/a/b" in said
+    assert said.count("[remote rejected]") == 3
+    assert [ref.name for ref in api.list_repo_refs(repo_id).branches] == ["main"]
 
 
 def test_many_files_and_a_large_pack(

@@ -39,7 +39,7 @@ def test_what_is_stored_counts_once_for_each_repository(rooms: Hub):
 
 
 def test_what_is_moved_or_duplicated_needs_room_where_it_goes(rooms: Hub):
-    rooms.accounts.add_organisation("lab", members=[("ada", Role.WRITE)])
+    rooms.organisations.add("lab", members=[("ada", Role.WRITE)])
     rooms.accounts.set_quota("lab", 1_000)
     actor = rooms.tokens.actor(rooms.tokens.add("ada", "t", TokenRole.WRITE))
     repository = rooms.commits.create_repository(actor, RepositoryType.MODEL, None, "m", private=False)

@@ -1,7 +1,6 @@
 """Repositories through the API, with the real client: make, see, list, rename, delete."""
 
 import json
-import sqlite3
 import struct
 from pathlib import Path
 
@@ -15,7 +14,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from sqlalchemy import select
 
+from lmcommons.hub.database.tables import Event
 from lmcommons.hub.repos import cards
 
 CARD = """---
@@ -324,14 +325,13 @@ def test_a_deleted_repository_is_gone_and_its_name_is_free(api: HfApi):
     assert api.list_repo_files("maker/doomed") == [".gitattributes"]
 
 
-@pytest.mark.embedded
 def test_what_happened_is_in_the_event_log(hub: HubProcess, api: HfApi):
     api.create_repo("maker/logged")
     api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id="maker/logged")
     api.delete_repo("maker/logged")
-    with sqlite3.connect(hub.data / "hub.sqlite3") as database:
-        rows = database.execute("select kind, actor, data from events where data like '%maker/logged%' order by id")
-        kinds = [(kind, actor) for kind, actor, _ in rows]
+    with hub.rooms() as rooms, rooms.database.read() as session:
+        events = session.scalars(select(Event).order_by(Event.id)).all()
+    kinds = [(event.kind, event.actor) for event in events if event.data.get("name") == "maker/logged"]
     assert kinds == [(what, "maker") for what in ("repository.created", "branch.moved", "repository.deleted")]
 
 

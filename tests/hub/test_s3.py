@@ -170,6 +170,7 @@ def test_git_lfs_pushes_to_the_bucket_and_clones_from_it(api: HfApi, tmp_path: P
     assert (tmp_path / "work/second/pushed.bin").read_bytes() == content
 
 
+@pytest.mark.embedded("takes the keys away, which are the cluster's too")
 def test_a_bucket_that_cannot_be_used_is_one_line_when_the_hub_starts(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

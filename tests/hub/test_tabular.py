@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmcommons.hub.repos import tabular
+from lmcommons.hub.repos.parquet_pages import largest_page
 from lmcommons.hub.repos.tabular import cells, feature, read_rows
 
 
@@ -130,11 +131,57 @@ def test_no_part_of_parquet_that_is_damaged_stops_the_process():
 
 
 def test_a_row_deep_in_a_large_row_group_is_refused(monkeypatch: pytest.MonkeyPatch):
-    content = parquet(NUMBERS, use_dictionary=False)
+    content = parquet(NUMBERS, use_dictionary=False, data_page_size=100, write_batch_size=10)
     monkeypatch.setattr(tabular, "DECODED_LIMIT", 2_000)
     assert len(read_rows(BytesIO(content), ".parquet", 0, 10).rows) == 10
     with pytest.raises(ValueError, match="row 900 is too deep in a row group of"):
         read_rows(BytesIO(content), ".parquet", 900, 10)
+
+
+def zigzag(number: int, length: int = 1) -> bytes:
+    """Thrift's compact form of a number, in at least so many bytes."""
+    number, form = number << 1, []
+    while number > 127 or len(form) + 1 < length:
+        form.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*form, number])
+
+
+def test_a_large_page_is_refused_by_its_own_header_whatever_the_footer_says(monkeypatch: pytest.MonkeyPatch):
+    table = pa.table({"small": range(3), "large": [bytes(1_000_000)] * 3})
+    content = parquet(table, compression="zstd", use_dictionary=False, data_page_size=1 << 30)
+    said = pq.read_metadata(BytesIO(content)).row_group(0)
+    for size in (said.total_byte_size, said.column(1).total_uncompressed_size):
+        content = content.replace(zigzag(size), zigzag(100, len(zigzag(size))))
+    assert pq.read_metadata(BytesIO(content)).row_group(0).total_byte_size == 100
+    assert read_rows(BytesIO(content), ".parquet", 0, 1).rows == table.slice(0, 1).to_pylist()
+    monkeypatch.setattr(tabular, "DECODED_LIMIT", 2_000_000)
+    with pytest.raises(ValueError, match=r"row 0 is in pages of 3,\d{3},\d{3} bytes when unpacked"):
+        read_rows(BytesIO(content), ".parquet", 0, 1)
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy"])
+@pytest.mark.parametrize("dictionary", [False, True])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_of_all_kinds_are_measured(version: str, dictionary: bool, compression: str):
+    table = NUMBERS.append_column("list", pa.array([[n] * (n % 4) for n in range(1_000)]))
+    table = table.append_column("deep", pa.array([{"a": n, "b": [str(n)]} for n in range(1_000)]))
+    for page_size in (100, 1 << 30):
+        content = parquet(
+            table,
+            data_page_version=version,
+            use_dictionary=dictionary,
+            compression=compression,
+            data_page_size=page_size,
+            write_batch_size=50,
+        )
+        assert read_rows(BytesIO(content), ".parquet", 0, 1_000).rows == table.to_pylist()
+        row_group = pq.read_metadata(BytesIO(content)).row_group(0)
+        for column in map(row_group.column, range(row_group.num_columns)):
+            largest = largest_page(BytesIO(content), column, 1_000)
+            assert 0 < largest < column.total_uncompressed_size
+            if page_size > 100 and not dictionary:  # all of the column but the header
+                assert column.total_uncompressed_size - largest < 100
 
 
 def test_wide_tables_are_cut():

@@ -98,7 +98,7 @@ def test_the_last_use_is_noted_to_the_hour(rooms: Hub, monkeypatch: pytest.Monke
 
 def test_scopes_that_cannot_be_are_refused_and_tell_nothing_of_what_is_hidden(hub: HubProcess, rooms: Hub):
     rooms.accounts.add_user("bob")
-    rooms.accounts.add_organisation("team", members=[("bob", Role.ADMIN)])
+    rooms.organisations.add("team", members=[("bob", Role.ADMIN)])
     for scopes, error in (
         ({}, BadRequest),
         ({"nobody": Action.READ}, NotFound),
@@ -162,8 +162,8 @@ def test_the_operator_manages_users_and_organisations(tmp_path: Path):
     for command in (
         ("user", "admin", "ada"),
         ("user", "disable", "bob"),
-        ("org", "member", "team", "ada:admin"),
-        ("org", "member", "team", "bob:contributor"),
+        ("org", "member", "add", "team", "ada:admin"),
+        ("org", "member", "add", "team", "bob:contributor"),
         ("org", "quota", "team", "1000"),
     ):
         assert lmc_hub(*command, "--data", data).returncode == 0
@@ -173,13 +173,13 @@ def test_the_operator_manages_users_and_organisations(tmp_path: Path):
     ]
     assert rows("org")[0]["members"] == ["ada:admin", "bob:contributor"]
     assert rows("org")[0]["quota"] == 1000
-    lmc_hub("org", "member", "team", "bob:none", "--data", data)
+    lmc_hub("org", "member", "remove", "team", "bob", "--data", data)
     assert rows("org")[0]["members"] == ["ada:admin"]
     for wrong in (
-        ("org", "member", "team", "bob:none"),
-        ("org", "member", "team", "eve:read"),
-        ("org", "member", "ada", "bob:read"),
-        ("org", "member", "team", "bob:king"),
+        ("org", "member", "remove", "team", "bob"),
+        ("org", "member", "add", "team", "eve:read"),
+        ("org", "member", "add", "ada", "bob:read"),
+        ("org", "member", "add", "team", "bob:king"),
         ("user", "disable", "team"),
         ("user", "admin", "eve"),
         ("org", "quota", "eve", "1"),

@@ -23,6 +23,7 @@ from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.community import outgoing
 from lmcommons.hub.community.deliveries import ATTEMPTS, Deliveries
 from lmcommons.hub.community.outgoing import RefusedAddressError, check_url, is_public, post
+from lmcommons.hub.database.events import record
 from lmcommons.hub.database.tables import Repository, RepositoryType, now
 from lmcommons.hub.repos.git import AddFile
 from lmcommons.hub.rooms import Hub
@@ -158,8 +159,8 @@ def test_every_kind_of_event_is_told(rooms: Hub, ann: Actor, receive):
     assert receiver.payloads[0]["updatedRefs"][0]["newSha"] == receiver.payloads[0]["repo"]["headSha"]
     assert head
     assert told(lambda: rooms.pull_requests.open(ann, repository, "b", "d")) == [
-        "update repo.content",
         "create discussion",
+        "update repo.content",
     ]
     assert told(lambda: rooms.discussions.comment(ann, repository, 1, "well")) == ["create discussion.comment"]
     number = int(receiver.payloads[0]["comment"]["id"], 16)
@@ -225,6 +226,26 @@ def test_a_failed_delivery_is_tried_again_later_and_later(rooms: Hub, ann: Actor
     assert len({headers["X-Webhook-Delivery"] for headers, _ in receiver.received}) == 1
     line = rooms.webhooks.deliveries(ann, webhook.id)[0]
     assert (line.status, line.error, line.attempts, line.next_at) == (200, None, 3, None)
+
+
+def test_an_event_that_cannot_be_told_holds_up_no_other(
+    rooms: Hub, ann: Actor, repository: Repository, receive, caplog: pytest.LogCaptureFixture
+):
+    receiver = receive()
+    webhook = rooms.webhooks.create(ann, receiver.url, WATCH_ANN)
+    with rooms.database.write() as session:
+        record(session, "repository.moved", "ann", session.get_one(Repository, repository.id))  # from where is missing
+    rooms.discussions.open(ann, repository, "t", "d")
+    rooms.deliveries.start()
+    deadline = time.monotonic() + 30
+    while not receiver.received and time.monotonic() < deadline:
+        time.sleep(0.02)
+    rooms.deliveries.stop()
+    assert receiver.events == ["create discussion"]
+    failed = rooms.webhooks.deliveries(ann, webhook.id)[-1]
+    assert (failed.event.kind, failed.error) == ("repository.moved", "the hub failed; its log says how")
+    assert failed.next_at - now() > timedelta(seconds=5)
+    assert "KeyError: 'former'" in caplog.text
 
 
 def test_it_ends_after_the_last_attempt(rooms: Hub, ann: Actor, repository: Repository, receive):

@@ -1,4 +1,7 @@
-"""A hub of several processes: one address, one supervisor, and workers that are replaced when they die."""
+"""A hub of several processes: one address, one supervisor, and workers that are replaced when they die.
+
+`LMC_COMMITS=500` has them make as many commits to one branch; by default thirty.
+"""
 
 import os
 import signal
@@ -13,6 +16,7 @@ from hub_process import HubProcess, lmc_hub, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
 PATIENCE = 60  # seconds
+COMMITS = int(os.environ.get("LMC_COMMITS", "30"))
 
 
 @pytest.fixture
@@ -68,6 +72,7 @@ def test_the_counts_of_all_workers_are_one(hub: HubProcess):
     assert float(line.split()[-1]) == 100
 
 
+@pytest.mark.timeout(max(300, COMMITS))
 def test_commits_through_several_processes_lose_nothing(hub: HubProcess):
     api = HfApi(hub.endpoint, token=hub.add_user("ada"))
     api.create_repo("ada/m")
@@ -80,9 +85,10 @@ def test_commits_through_several_processes_lose_nothing(hub: HubProcess):
         return api.create_commit("ada/m", files, commit_message=str(number)).oid
 
     with ThreadPoolExecutor(6) as pool:
-        acknowledged = set(pool.map(commit, range(30)))
+        acknowledged = set(pool.map(commit, range(COMMITS)))
+    assert len(acknowledged) == COMMITS
     assert acknowledged <= {found.commit_id for found in api.list_repo_commits("ada/m")}
-    assert len(api.list_repo_files("ada/m")) == 61
+    assert len(api.list_repo_files("ada/m")) == 1 + 2 * COMMITS
     assert hub.command("fsck") == ""
 
 

@@ -31,8 +31,8 @@ digests = st.binary(min_size=32, max_size=32)
 
 def read(body: bytes, digest: bytes) -> ChunkTable:
     parser = XorbParser()
-    parser.feed([body[:1000], body[1000:7000]])
-    parser.feed([body[7000:]])
+    verified = parser.feed(memoryview(body)[:7000])
+    parser.feed(memoryview(body)[verified:])
     return parser.finish(digest)
 
 

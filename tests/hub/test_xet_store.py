@@ -1,8 +1,10 @@
 """The Xet store without HTTP: what is verified before it is taken, who reaches what, what is read back and kept."""
 
 import os
+import resource
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,13 @@ from xet_parts import CHUNK, File, Term, Xorb, shard, xorb
 
 from lmcommons.hub.accounts.permissions import Actor, readable, readable_buckets
 from lmcommons.hub.database.tables import RepositoryType
-from lmcommons.hub.errors import BadRequest, EntryNotFound
+from lmcommons.hub.errors import BadRequest, EntryNotFound, InsufficientStorage
 from lmcommons.hub.objects.xet.files import Registered
 from lmcommons.hub.objects.xet.hashing import chunk_hash, to_text
 from lmcommons.hub.objects.xet.reach import Reach
 from lmcommons.hub.objects.xet.shard import parse_files
 from lmcommons.hub.objects.xet.store import XetStore
-from lmcommons.hub.objects.xet.xorb import Compression
+from lmcommons.hub.objects.xet.xorb import FOOTER, Compression
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import Settings
 
@@ -169,6 +171,31 @@ def test_hashes_lead_from_one_to_the_other(mixed: Hub):
 
 
 # ------------------------------------------------------------ receiving
+
+
+def test_a_xorb_may_come_in_parts_of_any_sizes(hub: Hub, ada: Sender):
+    sent = xorb(os.urandom(5_000_000), size=70_000)
+    body = sent.body + FOOTER + b"of an older client"
+    ends = [1, 7, 8, 9, 70_008, 70_010, 70_010, 4_900_000, len(body) - 3, len(body)]
+    with ada.store.receive_xorb(ada.account_id, sent.hash) as incoming:
+        for start, stop in pairwise([0, *ends]):
+            incoming.write([body[start:stop]])
+    (key,) = blobs(hub)
+    assert hub.objects.blobs.path(key).read_bytes() == sent.body
+    ada.register(File((Term(sent),)))
+    assert ada.store.check() == []
+
+
+def test_a_xorb_that_the_disk_has_no_room_for_is_not_stored(hub: Hub, ada: Sender):
+    sent = xorb(os.urandom(5_000_000), size=70_000)
+    former, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(sent.body) - 1, most))
+    try:
+        with pytest.raises(InsufficientStorage):
+            ada.send(sent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (former, most))
+    assert blobs(hub) == list(hub.objects.blobs.staging.iterdir()) == []
 
 
 def test_a_xorb_is_stored_once_and_only_as_what_it_is(hub: Hub, ada: Sender, bob: Sender):

@@ -38,6 +38,7 @@ from lmcommons.hub.api import (
     locks,
     oauth,
     operating,
+    organisations,
     references,
     repositories,
     stalls,
@@ -79,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="LM Commons", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
     app.state.render_markdown = _render
-    app.state.git_processes = asyncio.Semaphore(git_http.PROCESS_LIMIT)
+    app.state.git_turns = git_http.Turns()
     app.state.bucket_followers = asyncio.Semaphore(bucket_events.FOLLOWERS_LIMIT)
     app.state.ending = asyncio.Event()
     app.state.metrics = Metrics(hub)
@@ -95,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         bucket_events,
         buckets,
         accounts,
+        organisations,
         large_files,
         likes,
         collections,

@@ -12,6 +12,7 @@ from lmcommons.hub.accounts.access import Access
 from lmcommons.hub.accounts.accounts import Accounts
 from lmcommons.hub.accounts.devices import DeviceLogins
 from lmcommons.hub.accounts.limits import Limits
+from lmcommons.hub.accounts.organisations import Organisations
 from lmcommons.hub.accounts.sign_in import SignIn
 from lmcommons.hub.accounts.tokens import Tokens
 from lmcommons.hub.buckets.batch import Batches
@@ -63,11 +64,12 @@ class Hub:
             self.database = Database(settings)
         self.objects = ObjectStore(blobs, XetStore(self.database, blobs))
         self.accounts = Accounts(self.database)
+        self.organisations = Organisations(self.database, by_members=settings.member_organisations)
         self.tokens = Tokens(self.database)
         self.sign_in = SignIn(self.database, settings.sign_up)
         self.device_logins = DeviceLogins(self.database)
         self.access = Access(self.database)
-        self.limits = Limits(settings.rate_limit)
+        self.limits = Limits(settings.rate_limit, settings.counters)
         self.repositories = Repositories(self.database, settings.repositories_dir)
         self.search = Search(self.database)
         self.contents = Contents(self.repositories, self.objects)

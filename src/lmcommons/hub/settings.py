@@ -39,9 +39,11 @@ class Settings:
     objects_url: str | None = None  # s3://…, see `objects/s3.py`
     accel: str | None = None  # begins the address by which the proxy finds a file of `objects_dir`
     sign_up: SignUp = SignUp.CLOSED
+    member_organisations: bool = False  # every user may make organisations, not only administrators
     rate_limit: int = 30_000  # requests of one account or address in five minutes; 0 is no limit
+    counters: Path | None = None  # file in which several processes count them together
     allow_private_webhooks: bool = False  # webhooks may reach addresses of the hub's own network
-    stall_limit: float = 60  # seconds for a request's header, and that its body may pause
+    stall_limit: float = 60  # seconds for a request's header, and that its body or a clone may pause
     part_size: int = 256 << 20  # bytes; a larger object is uploaded in parts of this size
 
     @classmethod
@@ -56,6 +58,7 @@ class Settings:
         objects: str | None = None,
         accel: str | None = None,
         sign_up: str = sign_up,
+        member_organisations: bool = member_organisations,
         rate_limit: int = rate_limit,
         allow_private_webhooks: bool = allow_private_webhooks,
         stall_limit: float = stall_limit,
@@ -95,6 +98,7 @@ class Settings:
             objects_url=place if is_url else None,
             accel=accel and accel.rstrip("/") + "/",
             sign_up=SignUp(sign_up),
+            member_organisations=member_organisations,
             rate_limit=rate_limit,
             allow_private_webhooks=allow_private_webhooks,
             stall_limit=stall_limit,

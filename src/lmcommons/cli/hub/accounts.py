@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmcommons.cli.hub.opening import Data, Database, open_hub
+from lmcommons.cli.hub.opening import Data, Database, open_hub, open_present_hub
 from lmcommons.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 user = typer.Typer(no_args_is_help=True, help="People who use the hub.")
 org = typer.Typer(no_args_is_help=True, help="Organisations that own repositories together.")
+member = typer.Typer(no_args_is_help=True, help="Who belongs to an organisation, and with which role.")
+org.add_typer(member, name="member")
 token = typer.Typer(no_args_is_help=True, help="Access tokens of users.")
 invite = typer.Typer(no_args_is_help=True, help="Leave to make an account, where `serve --sign-up invite` says so.")
 
 UserName = Annotated[str, typer.Argument(metavar="USER")]
-Member = Annotated[str, typer.Argument(metavar="USER:ROLE", help="role: read, contributor, write or admin")]
+OrganisationName = Annotated[str, typer.Argument(metavar="ORGANISATION")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON array")]
 
 
@@ -68,7 +70,7 @@ def set_password(name: str, data: Data, database: Database = None) -> None:
 
 @user.command("disable")
 def disable_user(name: str, data: Data, database: Database = None) -> None:
-    """Shut a user out: no token and no password works. What the user made stays."""
+    """Shut a user out: no token and no password works. What the user made stays, and `enable` undoes it."""
     with open_hub(data, database) as hub:
         hub.accounts.change_user(name, disabled=True)
 
@@ -78,6 +80,25 @@ def enable_user(name: str, data: Data, database: Database = None) -> None:
     """Let a user in again who was shut out."""
     with open_hub(data, database) as hub:
         hub.accounts.change_user(name, disabled=False)
+
+
+@user.command("delete")
+def delete_user(
+    name: str,
+    data: Data,
+    transfer_to: Annotated[
+        str | None, typer.Option(metavar="NAME", help="the user or organisation that gets what the user owns")
+    ] = None,
+    database: Database = None,
+) -> None:
+    """Delete a user for good, and the name from the log; refused while the user owns something.
+
+    Comments and commits stay. The name is never given to anybody else.
+    """
+    from lmcommons.hub.operating.departures import delete_user
+
+    with open_present_hub(data, database) as hub:
+        delete_user(hub, name, transfer_to)
 
 
 @user.command("admin")
@@ -118,7 +139,7 @@ def add_token(
         typer.Option(
             metavar="PATH:RIGHT",
             help="what a fine-grained token may do: NAMESPACE, NAMESPACE/NAME or datasets/NAMESPACE/NAME, and read, "
-            "discuss, write or manage",
+            "discuss, write, manage or administer",
         ),
     ] = None,
     expires: Annotated[int | None, typer.Option(min=1, max=36500, metavar="DAYS", help="default: never")] = None,
@@ -175,16 +196,16 @@ def add_organisation(
     name: str,
     data: Data,
     fullname: Annotated[str | None, typer.Option()] = None,
-    member: Annotated[
-        list[str] | None, typer.Option(metavar="USER:ROLE", help="role: read, contributor, write or admin")
+    members: Annotated[
+        list[str] | None, typer.Option("--member", metavar="USER:ROLE", help="role: read, contributor, write or admin")
     ] = None,
     private_by_default: Annotated[bool, typer.Option("--private-by-default", help="of new repositories")] = False,
     database: Database = None,
 ) -> None:
     """Make an organisation."""
-    members = list(map(_member, member or []))
+    joining = list(map(_member, members or []))
     with open_hub(data, database) as hub:
-        hub.accounts.add_organisation(name, fullname=fullname, members=members, private_by_default=private_by_default)
+        hub.organisations.add(name, fullname=fullname, members=joining, private_by_default=private_by_default)
 
 
 @org.command("list")
@@ -196,24 +217,39 @@ def list_organisations(data: Data, as_json: Json = False, database: Database = N
         rows = [
             {
                 **_account(hub, found),
-                "members": [f"{member.name}:{role}" for member, role in hub.accounts.members(found.id)],
+                "members": [f"{member.name}:{role}" for member, role in hub.organisations.members(found.id)],
             }
             for found in hub.accounts.all(AccountKind.ORGANISATION)
         ]
     _print(rows, as_json=as_json)
 
 
-@org.command("member")
-def set_member(
-    organisation: Annotated[str, typer.Argument(metavar="ORGANISATION")],
-    member: Member,
+@member.command("add")
+def add_member(
+    organisation: OrganisationName,
+    joining: Annotated[str, typer.Argument(metavar="USER:ROLE", help="role: read, contributor, write or admin")],
     data: Data,
     database: Database = None,
 ) -> None:
-    """Make a user a member, or give a member another role; the role `none` ends the membership."""
-    name, _, role = member.partition(":")
+    """Make a user a member, or give a member another role."""
+    name, role = _member(joining)
     with open_hub(data, database) as hub:
-        hub.accounts.set_member(organisation, name, None if role == "none" else _member(member)[1])
+        hub.organisations.set_member(None, organisation, name, role)
+
+
+@member.command("remove")
+def remove_member(organisation: OrganisationName, user_name: UserName, data: Data, database: Database = None) -> None:
+    """End a membership; the last admin stays."""
+    with open_hub(data, database) as hub:
+        hub.organisations.set_member(None, organisation, user_name, None)
+
+
+@member.command("list")
+def list_members(organisation: OrganisationName, data: Data, as_json: Json = False, database: Database = None) -> None:
+    """List the members of an organisation."""
+    with open_hub(data, database) as hub:
+        found = hub.organisations.members(hub.organisations.find(organisation).id)
+    _print([{"name": each.name, "role": role} for each, role in found], as_json=as_json)
 
 
 # ---------------------------------------------------------------- invitations
@@ -247,7 +283,7 @@ def _member(text: str) -> tuple[str, "Role"]:
 
     name, _, role = text.partition(":")
     if role not in list(Role):
-        raise RequestError(f"--member {text}: write USER:ROLE, with a role of {', '.join(Role)}")
+        raise RequestError(f"{text}: write USER:ROLE, with a role of {', '.join(Role)}")
     return name, Role(role)
 
 

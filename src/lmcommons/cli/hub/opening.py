@@ -1,5 +1,6 @@
 """What the `lmc hub` commands share: their common options, and the opened hub."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from lmcommons.errors import CommandError, RequestError
 if TYPE_CHECKING:
     from lmcommons.hub.rooms import Hub
 
+OBJECTS = "LMC_OBJECTS"  # in the environment: any command may be the one that makes the hub
+
 Data = Annotated[Path, typer.Option("--data", help="the hub's directory; made when it does not exist")]
 Database = Annotated[
     str | None,
@@ -21,7 +24,7 @@ Objects = Annotated[
     str | None,
     typer.Option(
         "--objects",
-        envvar="LMC_OBJECTS",
+        envvar=OBJECTS,
         help="directory or s3://BUCKET/PREFIX for large files; default: in DATA, remembered",
     ),
 ]
@@ -34,7 +37,7 @@ def open_hub(data: Path, database: str | None) -> Iterator["Hub"]:
     from lmcommons.hub.rooms import Hub
     from lmcommons.hub.settings import Settings
 
-    hub = Hub(Settings.make(data, database=database))
+    hub = Hub(Settings.make(data, database=database, objects=os.environ.get(OBJECTS)))
     try:
         yield hub
     except HubError as error:

@@ -9,7 +9,9 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +38,9 @@ def serve(
     ] = None,
     public_url: Annotated[str | None, typer.Option(help="the address that users see, behind a proxy")] = None,
     sign_up: Annotated[str, typer.Option(help="who may make an account: open, invite or closed")] = Settings.sign_up,
+    member_organisations: Annotated[
+        bool, typer.Option("--member-organisations", help="every user may make organisations")
+    ] = Settings.member_organisations,
     rate_limit: Annotated[
         int, typer.Option(min=0, help="requests of one account or address in five minutes; 0: no limit")
     ] = Settings.rate_limit,
@@ -43,7 +48,7 @@ def serve(
         bool, typer.Option("--allow-private-webhooks", help="webhooks may reach addresses of the hub's own network")
     ] = Settings.allow_private_webhooks,
     stall_limit: Annotated[
-        float, typer.Option(min=0.1, help="seconds for a request's header, and that its body may pause")
+        float, typer.Option(min=0.1, help="seconds for a request's header, and that its body or a clone may pause")
     ] = Settings.stall_limit,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that answer requests")] = 1,
     log_level: Annotated[str, typer.Option(help="info (a line a request), warning or error")] = "warning",
@@ -68,6 +73,7 @@ def serve(
             objects=objects,
             accel=accel,
             sign_up=sign_up,
+            member_organisations=member_organisations,
             rate_limit=rate_limit,
             allow_private_webhooks=allow_private_webhooks,
             stall_limit=stall_limit,
@@ -108,8 +114,9 @@ def _supervise(settings: "Settings", listener: socket.socket, workers: int, opti
 
     from lmcommons.hub.rooms import Hub
 
-    Hub(settings).close()  # what is wrong is said once, and here
-    with tempfile.TemporaryDirectory(prefix="lmc-metrics-") as counts:
+    with tempfile.TemporaryDirectory(prefix="lmc-counts-") as counts:
+        settings = replace(settings, counters=Path(counts) / "requests")
+        Hub(settings).close()  # what is wrong is said once, and here
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
         config = uvicorn.Config(
             partial(_worker, settings), factory=True, workers=workers, timeout_worker_healthcheck=HANGING, **options

@@ -1,7 +1,6 @@
-"""Users, organisations, memberships, and how much each may store."""
+"""Users, the names of accounts, and how much each may store."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -15,10 +14,8 @@ from lmcommons.hub.database.tables import (
     AccountKind,
     Bucket,
     Event,
-    Membership,
     Repository,
     RepositoryObject,
-    Role,
     TokenRole,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -26,6 +23,7 @@ from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 NAME_LIMIT = 96  # characters, as the client checks
 FULLNAME_LIMIT, EMAIL_LIMIT = 200, 254  # characters
+OWNERS = {AccountKind.USER, AccountKind.ORGANISATION}
 
 # First parts of the hub's own addresses.
 RESERVED = frozenset(
@@ -76,28 +74,6 @@ class Accounts:
         with self._database.read() as session:
             return list(session.scalars(select(Account).where(Account.kind == kind).order_by(Account.name_key)))
 
-    def organisations(self, account_id: int) -> list[tuple[Account, Role]]:
-        """The organisations that a user is a member of, by name."""
-        with self._database.read() as session:
-            rows = session.execute(
-                select(Account, Membership.role)
-                .join(Membership, Membership.organisation_id == Account.id)
-                .where(Membership.user_id == account_id)
-                .order_by(Account.name_key)
-            )
-            return [(account, Role(role)) for account, role in rows]
-
-    def members(self, organisation_id: int) -> list[tuple[Account, Role]]:
-        """The members of an organisation, by name."""
-        with self._database.read() as session:
-            rows = session.execute(
-                select(Account, Membership.role)
-                .join(Membership, Membership.user_id == Account.id)
-                .where(Membership.organisation_id == organisation_id)
-                .order_by(Account.name_key)
-            )
-            return [(account, Role(role)) for account, role in rows]
-
     # ------------------------------------------------------------ changing, for the operator
 
     def add_user(self, name: str, *, fullname: str | None = None, email: str | None = None, admin: bool = False) -> str:
@@ -132,50 +108,6 @@ class Accounts:
                 user.disabled = disabled
             changes = {"admin": user.is_admin, "disabled": user.disabled}
             session.add(Event(kind="user.changed", data={"name": user.name, **changes}))
-
-    def add_organisation(
-        self,
-        name: str,
-        *,
-        fullname: str | None = None,
-        members: Sequence[tuple[str, Role]] = (),
-        private_by_default: bool = False,
-    ) -> None:
-        """Make an organisation whose members are users with their roles.
-
-        Raises:
-            BadRequest: the name is not allowed. Conflict: it is taken. NotFound: a member is no user.
-        """
-        organisation = _account(AccountKind.ORGANISATION, name, fullname)
-        organisation.private_by_default = private_by_default
-        try:
-            with self._database.write() as session:
-                session.add(organisation)
-                session.flush()
-                for user, role in members:
-                    _join(session, organisation, user, role)
-                session.add(
-                    Event(kind="organisation.created", data={"name": name, "members": [list(m) for m in members]})
-                )
-        except IntegrityError as error:
-            raise Conflict(f"The name {name} is taken") from error
-
-    def set_member(self, organisation: str, user: str, role: Role | None) -> None:
-        """Make a user a member with a role, or change the role; None ends the membership.
-
-        Raises:
-            NotFound: no such organisation or user, or no member to remove.
-        """
-        with self._database.write() as session:
-            team = find_account(session, organisation, AccountKind.ORGANISATION)
-            if role is not None:
-                _join(session, team, user, role)
-            else:
-                membership = session.get(Membership, (team.id, find_user(session, user).id))
-                if membership is None:
-                    raise NotFound(f"{user} is no member of {team.name}")
-                session.delete(membership)
-            session.add(Event(kind="organisation.member", data={"name": team.name, "user": user, "role": role}))
 
     # ------------------------------------------------------------ quotas
 
@@ -224,6 +156,15 @@ def new_user(name: str, fullname: str | None, email: str | None) -> Account:
     return user
 
 
+def new_organisation(name: str, fullname: str | None) -> Account:
+    """An organisation's row, not yet stored.
+
+    Raises:
+        BadRequest: the name is not allowed, or something is too long.
+    """
+    return _account(AccountKind.ORGANISATION, name, fullname)
+
+
 def find_account(session: Session, name: str, kind: AccountKind | None = None) -> Account:
     """The account of that name, in any case; of that kind, where one is asked for.
 
@@ -231,7 +172,7 @@ def find_account(session: Session, name: str, kind: AccountKind | None = None) -
         NotFound: there is none.
     """
     account = session.scalar(select(Account).where(Account.name_key == name.lower()))
-    if account is None or (kind is not None and account.kind is not kind):
+    if account is None or account.kind not in ({kind} if kind else OWNERS):
         raise NotFound(f"No such {kind or 'user or organisation'}: {name[:NAME_LIMIT]}")
     return account
 
@@ -264,10 +205,6 @@ def require_room(session: Session, account: Account, extra: int) -> None:
 def stored_in(session: Session, repository_id: int) -> int:
     """Bytes that a repository counts for in its account; see `Accounts.used`."""
     return _sum(session, _counted(), Repository.id == repository_id)
-
-
-def _join(session: Session, organisation: Account, user: str, role: Role) -> None:
-    session.merge(Membership(organisation_id=organisation.id, user_id=find_user(session, user).id, role=role))
 
 
 def _account(kind: AccountKind, name: str, fullname: str | None) -> Account:

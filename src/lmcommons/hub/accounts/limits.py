@@ -1,19 +1,28 @@
 """Rate limits: how often one account or address may ask in a fixed window of time.
 
-Counted in this process: with several workers each lets the whole number through.
+The workers of one `lmc hub serve` count together; several hosts count each for itself.
 """
 
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Network
+from pathlib import Path
 from typing import Literal
 
+from lmcommons.files import write_failure
 from lmcommons.hub.errors import TooManyRequests
 
 WINDOW = 300  # seconds
-KEYS_LIMIT = 100_000  # accounts and addresses counted in one window; further ones are let through
+SLOTS = 1 << 17  # accounts and addresses counted in one window; where there is no slot, they are let through
+PROBES = 16  # slots that one of them may lie in
 KNOWN_LIMIT = 100_000  # credentials remembered
 
 Kind = Literal["api", "resolvers", "pages"]
@@ -52,16 +61,78 @@ class Standing:
             )
 
 
-class Limits:
-    """The counters of this process, emptied when a window ends."""
+class Counters:
+    """Numbers by key in the present window: a hash table of fixed size, in memory or in a file that processes share.
 
-    def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`rate` is the number of `api` requests in a window of five minutes; 0 is no limit."""
+    A slot is the key's digest and its number; 0 is a free slot. The digest is salted anew in each window, so that
+    nobody can choose names that fill the slots of another. The file's lock is held while one changes, and ends with the
+    process that holds it.
+    """
+
+    _HEAD = struct.Struct("=q16s")  # window, salt
+    _SLOT = struct.Struct("=12sI")
+    _SIZE = _HEAD.size + SLOTS * _SLOT.size  # bytes
+
+    def __init__(self, path: Path | None) -> None:
+        """Count in the file at `path`, which is made; None is this process's memory.
+
+        Raises:
+            CommandError: the file cannot be written.
+        """
+        self._turn = threading.Lock()  # the lock of a file is the whole process's
+        self._file = self._open(path) if path else None
+        self._map = mmap.mmap(self._file if self._file is not None else -1, self._SIZE)
+
+    def add(self, window: int, key: str) -> int:
+        """How often `key` was added in a window, this time included; a new window begins at nothing."""
+        with self._alone():
+            present, salt = self._HEAD.unpack_from(self._map)
+            if present != window or not any(salt):
+                salt = os.urandom(16)
+                self._map[:] = bytes(self._SIZE)
+                self._HEAD.pack_into(self._map, 0, window, salt)
+            digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=12, key=salt).digest()
+            first = int.from_bytes(digest[:4], "big")
+            for number in range(first, first + PROBES):
+                place = self._HEAD.size + number % SLOTS * self._SLOT.size
+                known, count = self._SLOT.unpack_from(self._map, place)
+                if known == digest or not count:
+                    self._SLOT.pack_into(self._map, place, digest, count + 1)
+                    return int(count) + 1
+        return 1
+
+    def _open(self, path: Path) -> int:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(file, 0, self._SIZE)  # a full disk is told here, and not by a signal later
+        except OSError as error:
+            raise write_failure(path, error) from error
+        return file
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._turn:
+            if self._file is None:
+                yield
+                return
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+class Limits:
+    """Who asked how often."""
+
+    def __init__(self, rate: int, file: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`rate` is the number of `api` requests in a window of five minutes; 0 is no limit. Processes count together
+        that are given the same `file`.
+        """
         self._rate = rate
         self._clock = clock
+        self._counters = Counters(file)
         self._lock = threading.Lock()
-        self._window = -1
-        self._counts: dict[tuple[str, str], int] = {}
         self._known: dict[str, str] = {}
 
     def take(self, kind: Kind, caller: str) -> Standing | None:
@@ -93,15 +164,9 @@ class Limits:
             self._known[credentials] = f"account {account_id}"
 
     def _count(self, kind: str, caller: str, quota: int) -> Standing:
-        with self._lock:
-            now = self._clock()
-            window = int(now // WINDOW)
-            if window != self._window:
-                self._window, self._counts = window, {}
-            key = (kind, caller)
-            count = self._counts.get(key, 0) + 1
-            if count > 1 or len(self._counts) < KEYS_LIMIT:
-                self._counts[key] = count
+        now = self._clock()
+        window = int(now // WINDOW)
+        count = self._counters.add(window, f"{kind} {caller}")
         reset = int((window + 1) * WINDOW - now) + 1
         return Standing(kind, quota, max(0, quota - count), reset, exceeded=count > quota)
 

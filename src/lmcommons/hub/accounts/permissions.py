@@ -20,6 +20,7 @@ class Action(StrEnum):
     WRITE = "write"  # commits, branches, tags, merges
     MANAGE = "manage"  # settings, visibility, move, delete
     CREATE = "create"  # a repository in the namespace
+    ADMINISTER = "administer"  # an organisation: who is a member, and with which role
 
 
 LOOKING = (Action.SEE, Action.READ)
@@ -29,7 +30,8 @@ RIGHTS: dict[Action, frozenset[Action]] = {
     Action.READ: frozenset(LOOKING),
     Action.DISCUSS: frozenset((*LOOKING, Action.DISCUSS)),
     Action.WRITE: frozenset((*LOOKING, Action.DISCUSS, Action.WRITE, Action.CREATE)),
-    Action.MANAGE: frozenset(Action),
+    Action.MANAGE: frozenset(Action) - {Action.ADMINISTER},
+    Action.ADMINISTER: frozenset(Action),
 }
 
 
@@ -93,7 +95,8 @@ def allowed(actor: Actor, action: Action, target: Owned | Account) -> bool:
     Everybody sees public repositories, and reads those that are not gated; gated ones, whoever was given access.
     Owners, members of the owning organisation and administrators of the hub see and read private and gated ones.
     Members with the role `write` or `admin` write and manage all that the organisation owns, `contributor` what they
-    created; both create. A read token only looks, and a fine-grained one does no more than its scopes say.
+    created; both create. Only `admin` administers. A read token only looks, and a fine-grained one does no more than
+    its scopes say.
     """
     public = not isinstance(target, Account) and not target.private
     if public and (action is Action.SEE or (action is Action.READ and not _gate(target))):
@@ -175,6 +178,8 @@ def _account_allows(actor: Actor, action: Action, target: Owned | Account) -> bo
         if isinstance(target, Repository) and not target.private and action in LOOKING and target.id in actor.granted:
             return True
     role = actor.roles.get(_owner(target))
+    if action is Action.ADMINISTER:
+        return role is Role.ADMIN
     if role is Role.CONTRIBUTOR:
         return action in (*LOOKING, Action.DISCUSS, Action.CREATE) or creator_id == actor.account_id
     return role is not None and (action in (*LOOKING, Action.DISCUSS) or role in (Role.WRITE, Role.ADMIN))
@@ -212,4 +217,5 @@ def _refusal(actor: Actor, action: Action, target: Owned | Account) -> HubError:
         if actor.token_role is TokenRole.READ:
             return Forbidden(f"{token} can only read; to {action} in {name} use a write token")
         return Forbidden(f"{token} is fine-grained and has no scope to {action} in {name}; make one that has")
-    return Forbidden(f"{actor.name} may not {action} in {name}; ask an owner for the role 'write'")
+    role = Role.ADMIN if action is Action.ADMINISTER else Role.WRITE
+    return Forbidden(f"{actor.name} may not {action} in {name}; ask an owner for the role '{role}'")

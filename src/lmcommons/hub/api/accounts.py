@@ -16,6 +16,7 @@ PERMISSIONS = {
     Action.DISCUSS: "discussion.write",
     Action.WRITE: "repo.write",
     Action.MANAGE: "repo.settings",
+    Action.ADMINISTER: "org.write",
 }
 
 router = APIRouter(prefix="/api")
@@ -52,7 +53,7 @@ def whoami(request: Request) -> dict[str, Any]:
                 "periodEnd": None,
                 "roleInOrg": role,
             }
-            for organisation, role in hub.accounts.organisations(account.id)
+            for organisation, role in hub.organisations.of(account.id)
         ],
         "auth": {
             "type": "access_token",
@@ -90,7 +91,7 @@ def user_overview(request: Request, name: str) -> dict[str, Any]:
         **_overview(request, account),
         "orgs": [
             {"name": organisation.name, "fullname": organisation.fullname, "avatarUrl": ""}
-            for organisation, _ in hub.accounts.organisations(account.id)
+            for organisation, _ in hub.organisations.of(account.id)
         ],
     }
 
@@ -99,25 +100,8 @@ def user_overview(request: Request, name: str) -> dict[str, Any]:
 def organisation_overview(request: Request, name: str) -> dict[str, Any]:
     """An organisation's names, and numbers of members and repositories."""
     account = _account(request, name, AccountKind.ORGANISATION)
-    members = hub_of(request).accounts.members(account.id)
+    members = hub_of(request).organisations.members(account.id)
     return {"name": account.name, "type": "org", **_overview(request, account), "numUsers": len(members)}
-
-
-@router.get("/organizations/{name}/members")
-def organisation_members(request: Request, name: str) -> list[dict[str, Any]]:
-    """The members of an organisation."""
-    account = _account(request, name, AccountKind.ORGANISATION)
-    return [
-        {
-            "user": member.name,
-            "type": "user",
-            "fullname": member.fullname,
-            "avatarUrl": "",
-            "isPro": False,
-            "role": role,
-        }
-        for member, role in hub_of(request).accounts.members(account.id)
-    ]
 
 
 @router.api_route("/telemetry/{topic:path}", methods=["HEAD", "GET"])

@@ -45,7 +45,8 @@ from lmcommons.hub.rooms import Hub
 
 LOGGER = logging.getLogger(__name__)
 
-BLOCK = 512 << 10  # bytes that are received, or sent, at a time
+BLOCK = 512 << 10  # bytes that are sent at a time
+RECEIVED = 2 << 20  # bytes of a xorb that are handed to a thread at a time
 HEARTBEAT = 5.0  # seconds between signs of life while a shard is verified
 
 
@@ -72,7 +73,7 @@ async def put_xorb(request: Request) -> Response:
                 raise TooLarge(f"The xorb is larger than {BODY_LIMIT:,} bytes")
             parts.append(part)
             pending += len(part)
-            if pending >= BLOCK:
+            if pending >= RECEIVED:
                 await run_in_threadpool(incoming.write, parts)
                 parts, pending = [], 0
         await run_in_threadpool(incoming.write, parts)

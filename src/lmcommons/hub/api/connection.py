@@ -50,6 +50,11 @@ class Connection(HttpToolsProtocol):
         self._end_header()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.body:
+            self.cycle.body = b""  # type: ignore[assignment]  # unlike a bytearray, it becomes `body` without a copy
+        super().on_body(body)
+
     def data_received(self, data: bytes) -> None:
         begun = self._deadline is not None
         super().data_received(data)

@@ -2,23 +2,37 @@
 
 import asyncio
 import logging
+import os
 import re
+import subprocess
 import tempfile
 import zlib
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from typing import IO
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE
+from typing import IO, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.addresses import type_of
 from lmcommons.hub.api.dependencies import actor, find_repository, spool
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import BadRequest, NotSupported, RepositoryNotFound, TooLarge, Unauthorized, storage_errors
+from lmcommons.hub.errors import (
+    BadRequest,
+    Busy,
+    NotSupported,
+    RepositoryNotFound,
+    TooLarge,
+    Unauthorized,
+    storage_errors,
+)
 from lmcommons.hub.repos import push
 from lmcommons.hub.repos.maintenance import git_environment
 from lmcommons.hub.rooms import Hub
@@ -27,14 +41,26 @@ LOGGER = logging.getLogger(__name__)
 
 REQUEST_LIMIT = 16 << 20  # bytes; what a client wants and has, not content
 PACK_LIMIT = 8 << 30  # bytes of one push; large files go to the object store
-BLOCK = 64 << 10  # bytes read from git at a time
+BLOCK = 256 << 10  # bytes of a pack, or of a request, at a time
 INFLATED = 1 << 20  # bytes of a compressed body at a time
-IDLE_LIMIT = 300  # seconds that git waits for a client to take what it sends
-PROCESS_LIMIT = 32  # gits at once
+ANSWER_LIMIT = 60  # seconds that git takes for what is not a pack
+CLONES_LIMIT = 32  # packs on their way to clients
+PUSHES_LIMIT = 8  # packs being checked, each in one of the threads that answer requests
+DELTA_LIMIT = 1 << 20  # bytes; git would take minutes to find what larger files share, so they go as they are stored
 
 UPLOAD_PACK, RECEIVE_PACK = "git-upload-pack", "git-receive-pack"
 ACTIONS = {UPLOAD_PACK: Action.READ, RECEIVE_PACK: Action.DISCUSS}  # pull requests take pushes of their authors
+LS_REFS = re.compile(rb"[0-9a-f]{4}command=ls-refs\n?")  # gitprotocol-v2(5)
+LINE = 64  # bytes in which a request says what it is
 FRESH = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Limits on what takes long: further clients wait. What is short waits for nobody."""
+
+    clones: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CLONES_LIMIT))
+    pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES_LIMIT))
 
 
 async def info_refs(request: Request) -> Response:
@@ -46,11 +72,7 @@ async def info_refs(request: Request) -> Response:
     if service == RECEIVE_PACK:
         refs, protocol = await run_in_threadpool(push.advertisement, git), "version=0"
     elif service == UPLOAD_PACK:
-        async with _turn(request):
-            process = await _upload_pack(str(git.path), protocol, asyncio.subprocess.DEVNULL, "--advertise-refs")
-            refs, _ = await process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"git upload-pack ended with {process.returncode} for {git.path}")
+        refs = await run_in_threadpool(_answer, git.path, protocol, subprocess.DEVNULL, "--advertise-refs")
     else:
         raise NotSupported("Only git's smart protocol is offered: use git 1.6.6 or newer")
     announcement = b"" if protocol == "version=2" else push.packet(f"# service={service}\n".encode()) + b"0000"
@@ -58,17 +80,22 @@ async def info_refs(request: Request) -> Response:
 
 
 async def upload_pack(request: Request) -> Response:
-    """The objects that a client wants and does not have, streamed."""
+    """The refs that a client asks for; or the objects that it wants and does not have, streamed."""
     hub, _, repository = await run_in_threadpool(_find, request, ACTIONS[UPLOAD_PACK])
+    path, protocol = hub.repositories.git(repository).path, _protocol(request)
+    media_type = f"application/x-{UPLOAD_PACK}-result"
     asked = tempfile.TemporaryFile()  # noqa: SIM115 - closed by what reads it
     try:
         await spool(_content(request, UPLOAD_PACK, REQUEST_LIMIT), asked)
+        if LS_REFS.match(os.pread(asked.fileno(), LINE, 0)):
+            with asked:
+                refs = await run_in_threadpool(_answer, path, protocol, asked)
+            return Response(refs, headers=FRESH, media_type=media_type)
     except BaseException:
         asked.close()
         raise
-    path = str(hub.repositories.git(repository).path)
-    output = _packed(_turn(request), path, _protocol(request), asked)
-    return StreamingResponse(output, headers=FRESH, media_type=f"application/x-{UPLOAD_PACK}-result")
+    output = _packed(_turns(request).clones, path, protocol, asked)
+    return PackResponse(output, hub.settings.stall_limit, headers=FRESH, media_type=media_type)
 
 
 async def receive_pack(request: Request) -> Response:
@@ -87,13 +114,15 @@ async def receive_pack(request: Request) -> Response:
     if not asked.changes:
         # What git sends first when the pack is large, to learn whether it may.
         return Response(b"", headers=FRESH, media_type=f"application/x-{RECEIVE_PACK}-result")
-    path = hub.repositories.git(repository).path
-    with storage_errors(), tempfile.TemporaryFile(dir=path) as pack:
-        pack.write(sent[length:])
-        await spool(content, pack)
-        require_write = hub.pull_requests.require_write
-        async with _turn(request):
-            report = await run_in_threadpool(hub.pushes.receive, sender, repository, asked, pack, require_write)
+    require_write = hub.pull_requests.require_write
+    report = await run_in_threadpool(hub.pushes.judge, sender, repository, asked, require_write)
+    if not report.is_refused:  # else what follows is left to the server, which drops it
+        path = hub.repositories.git(repository).path
+        with storage_errors(), tempfile.TemporaryFile(dir=path) as pack:
+            pack.write(sent[length:])
+            await spool(content, pack)
+            async with _turns(request).pushes:
+                report = await run_in_threadpool(hub.pushes.receive, sender, repository, asked, pack, require_write)
     return Response(push.answer(asked, report), headers=FRESH, media_type=f"application/x-{RECEIVE_PACK}-result")
 
 
@@ -112,10 +141,29 @@ def _find(request: Request, action: Action) -> tuple[Hub, Actor, Repository]:
         raise
 
 
-def _turn(request: Request) -> asyncio.Semaphore:
-    """Limits how many gits run at once; further clients wait."""
-    turn: asyncio.Semaphore = request.app.state.git_processes
-    return turn
+class PackResponse(StreamingResponse):
+    """A pack; a client that takes nothing of it for some `seconds` is cut off, and another has its turn."""
+
+    def __init__(self, content: AsyncGenerator[bytes, None], seconds: float, **more: Any) -> None:
+        super().__init__(content, **more)
+        self._content = content
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._seconds):
+                await send(message)
+
+        async with aclosing(self._content):
+            try:
+                await super().__call__(scope, receive, send_in_time)
+            except TimeoutError:  # the server closes a connection whose answer has no end
+                LOGGER.warning("A client took nothing of a clone for %g seconds: %s", self._seconds, scope["path"])
+
+
+def _turns(request: Request) -> Turns:
+    turns: Turns = request.app.state.git_turns
+    return turns
 
 
 def _protocol(request: Request) -> str:
@@ -152,30 +200,53 @@ async def _content(request: Request, service: str, limit: int) -> AsyncIterator[
         raise BadRequest("The body is not gzip: it ends too early")
 
 
-async def _upload_pack(path: str, protocol: str, stdin: int | IO[bytes], *options: str) -> Process:
-    """Start git; what it has to say to the operator goes where the hub's own log goes."""
-    return await asyncio.create_subprocess_exec(
-        *("git", "upload-pack", "--stateless-rpc", "--strict", *options, path),
-        stdin=stdin,
-        stdout=PIPE,
-        env=git_environment() | {"GIT_PROTOCOL": protocol},
-    )
+def _upload_pack(*options: str) -> list[str]:
+    return ["git", "-c", f"core.bigFileThreshold={DELTA_LIMIT}", "upload-pack", "--stateless-rpc", "--strict", *options]
 
 
-async def _packed(turn: asyncio.Semaphore, path: str, protocol: str, asked: IO[bytes]) -> AsyncIterator[bytes]:
+def _environment(protocol: str) -> dict[str, str]:
+    return git_environment() | {"GIT_PROTOCOL": protocol}
+
+
+def _answer(path: Path, protocol: str, asked: int | IO[bytes], *options: str) -> bytes:
+    """What git says at once; what it has to say to the operator goes where the hub's own log goes.
+
+    Raises:
+        BadRequest: git cannot answer. Busy: it takes too long.
+    """
+    command = _upload_pack(*options, str(path))
+    try:
+        done = subprocess.run(
+            command, stdin=asked, stdout=PIPE, env=_environment(protocol), timeout=ANSWER_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Busy("The hub is busy: git did not answer in time", seconds=ANSWER_LIMIT) from error
+    if done.returncode:
+        LOGGER.warning("git upload-pack ended with %s for %s", done.returncode, path)
+        raise BadRequest("git cannot answer this: it is not its protocol, or the repository is damaged")
+    return done.stdout
+
+
+async def _packed(turn: asyncio.Semaphore, path: Path, protocol: str, asked: IO[bytes]) -> AsyncGenerator[bytes, None]:
     # From a file git takes the request at its own pace, so that neither side can wait for the other.
     with asked:
         async with turn:
-            process = await _upload_pack(path, protocol, asked, f"--timeout={IDLE_LIMIT}")
-            assert process.stdout is not None
+            # uvloop would copy the memory map of this process to start another: 6 ms in which all clients wait.
+            process = subprocess.Popen(  # noqa: ASYNC220
+                _upload_pack(str(path)), stdin=asked, stdout=PIPE, env=_environment(protocol), pipesize=BLOCK
+            )
+            loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=BLOCK)
             try:
-                while block := await process.stdout.read(BLOCK):
-                    yield block
-                if await process.wait():
+                pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+                with closing(pipe):
+                    while block := await reader.read(BLOCK):
+                        yield block
+                if await run_in_threadpool(process.wait):
                     LOGGER.warning("git upload-pack ended with %s for %s", process.returncode, path)
             finally:
                 if process.returncode is None:
                     process.kill()
+                    loop.run_in_executor(None, process.wait)
 
 
 routes = [

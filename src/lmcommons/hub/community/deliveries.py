@@ -11,7 +11,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,16 +33,16 @@ AT_ONCE = 8
 ATTEMPTS = 8  # the last one half a day after the first
 FIRST_DELAY, FACTOR = timedelta(seconds=10), 4
 LEASE = timedelta(minutes=2)  # after which a delivery that was taken and not ended may be taken again
-PAUSE = 1.0  # seconds between looks into an empty queue
+PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between looks into an empty queue, and after errors
 KEPT = timedelta(days=30)  # how long the log goes back
 ERROR_LIMIT = 300  # characters
+EXPECTED = (SQLAlchemyError, HubError)
 
 
 @dataclass(frozen=True)
 class Message:
-    """A delivery that was taken: what is sent where."""
+    """What is sent where."""
 
-    delivery: int
     url: str
     body: bytes
     headers: dict[str, str]
@@ -74,27 +73,29 @@ class Deliveries:
             due = select(func.count()).select_from(WebhookDelivery).where(WebhookDelivery.next_at <= when)
             if not session.scalar(due):
                 return 0
-        messages, taken = self._take(when)
+        taken = self._take(when)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda message: self._send(message, when), messages))
-        return taken
+            list(pool.map(lambda delivery: self._deliver(delivery, when), taken))
+        return len(taken)
 
     def _run(self) -> None:
-        pruned = 0.0
-        while not self._stopping.wait(PAUSE):
+        pruned, pause = 0.0, PAUSE
+        while not self._stopping.wait(pause):
             try:
                 while self.deliver_due() and not self._stopping.is_set():
                     pass
                 if time.monotonic() - pruned > 3600:
                     self._forget()
                     pruned = time.monotonic()
-            except (SQLAlchemyError, HubError) as error:
-                # A database that is busy or restarts, or a full disk; what is due stays due.
-                LOGGER.warning("webhooks wait: %s", error)
+                pause = PAUSE
+            except Exception as error:
+                # A database that is busy or restarts, or a full disk; of anything else the log shows the place. What
+                # is due stays due.
+                LOGGER.warning("webhooks wait: %s", error, exc_info=not isinstance(error, EXPECTED))
+                pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _take(self, when: datetime) -> tuple[Sequence[Message], int]:
-        """The oldest due delivery of each webhook, ready to send, and how many deliveries were taken."""
-        messages: list[Message] = []
+    def _take(self, when: datetime) -> list[int]:
+        """The oldest due delivery of each webhook, which nobody else takes until the lease ends."""
         with self._database.write() as session:
             first = (
                 select(func.min(WebhookDelivery.id))
@@ -109,34 +110,47 @@ class Deliveries:
             for delivery in deliveries:
                 delivery.attempts += 1
                 delivery.next_at = when + LEASE
-                webhook = session.get_one(WebhookRow, delivery.webhook_id)
-                owner = load_actor(session, webhook.account, TokenRole.READ, None)
-                told = (
-                    None
-                    if webhook.account.disabled
-                    else payload(session, owner, webhook, delivery.event, self._public_url)
-                )
-                if told is None:
-                    session.delete(delivery)  # the log would tell its owner what the webhook may not
-                else:
-                    messages.append(_message(delivery.id, webhook, json.dumps(told).encode()))
-            return messages, len(deliveries)
+            return [delivery.id for delivery in deliveries]
 
-    def _send(self, message: Message, when: datetime) -> None:
+    def _deliver(self, number: int, when: datetime) -> None:
+        """Send a delivery that was taken, and note how it went; one that may not be told is removed."""
         status, failure = None, None
         try:
-            status = outgoing.post(message.url, message.body, message.headers, allow_private=self._allow_private)
-            if not 200 <= status < 300:
-                failure = f"answered with status {status}"
+            message = self._prepare(number)
+            if message is not None:
+                status = outgoing.post(message.url, message.body, message.headers, allow_private=self._allow_private)
+                if not 200 <= status < 300:
+                    failure = f"answered with status {status}"
         except outgoing.Failures as error:
             failure = str(error) or type(error).__name__
+        except EXPECTED:
+            raise
+        except Exception:  # an event that cannot be told must not hold up the others
+            LOGGER.exception("webhook delivery %d", number)
+            failure = "the hub failed; its log says how"
         with self._database.write() as session:
-            delivery = session.get(WebhookDelivery, message.delivery)
+            delivery = session.get(WebhookDelivery, number)
             if delivery is None:  # the webhook was deleted
+                return
+            if status is None and failure is None:
+                session.delete(delivery)  # the log would tell its owner what the webhook may not
                 return
             delivery.status, delivery.error = status, failure[:ERROR_LIMIT] if failure else None
             again = failure is not None and delivery.attempts < ATTEMPTS
             delivery.next_at = when + FIRST_DELAY * FACTOR ** (delivery.attempts - 1) if again else None
+
+    def _prepare(self, number: int) -> Message | None:
+        """What a delivery sends where; None when it is gone, or tells what the webhook's owner may not know."""
+        with self._database.read() as session:
+            delivery = session.get(WebhookDelivery, number)
+            if delivery is None:
+                return None
+            webhook = session.get_one(WebhookRow, delivery.webhook_id)
+            if webhook.account.disabled:
+                return None
+            owner = load_actor(session, webhook.account, TokenRole.READ, None)
+            told = payload(session, owner, webhook, delivery.event, self._public_url)
+            return None if told is None else _message(number, webhook, json.dumps(told).encode())
 
     def _forget(self) -> None:
         """Shorten the log."""
@@ -156,4 +170,4 @@ def _message(delivery: int, webhook: WebhookRow, body: bytes) -> Message:
     if webhook.secret:
         signature = hmac.new(webhook.secret.encode(), body, hashlib.sha256).hexdigest()
         headers |= {"X-Webhook-Secret": webhook.secret, "X-Hub-Signature-256": f"sha256={signature}"}
-    return Message(delivery, webhook.url, body, headers)
+    return Message(webhook.url, body, headers)

@@ -2,8 +2,8 @@
 
 The ref is made first and the discussion after it, so that a pull request that is seen has its commits, and one that
 could not be made leaves nothing but an unused number (and a ref for the garbage collection, when its process died). A
-merge moves the branch first and the status after it: when the process dies between the two, merging again finds the
-commits in the branch and sets the status.
+merge moves the branch while it holds the change of status, which nobody sees before: when the process dies between
+the two, merging again finds the commits in the branch and sets the status.
 """
 
 import re
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
 from lmcommons.hub.community import discussions
@@ -85,15 +86,14 @@ class PullRequests:
         shown = title[: discussions.TITLE_LIMIT]
         with self._opening(actor, repository, shown, description or title, base, parent) as discussion:
             message = f"{title}\n\n{description}"
-            head = self._commits.commit(actor, repository, discussion.ref, operations, message=message)
-        self._show_commits(actor, repository, discussion, head)
+            head = self._commits.write(actor, repository, discussion.ref, operations, message=message)
         return discussion, head
 
     @contextmanager
     def _opening(
         self, actor: Actor, repository: Repository, title: str, text: str, base: str, parent: str | None = None
     ) -> Iterator[Discussion]:
-        """A new pull request: its ref is there in the block, and it is seen after it."""
+        """A new pull request: its ref is there in the block, and it is seen, and told of, after it."""
         require(actor, Action.DISCUSS, repository)
         require(actor, Action.READ, repository)
         title, text = discussions.check_title(title), discussions.check_text(text)
@@ -105,14 +105,14 @@ class PullRequests:
         discussion = Discussion(number=number, title=title, status=DiscussionStatus.OPEN, base=base, start=start)
         git.create_ref(discussion.ref, start)
         try:
-            self._commits.moved(actor, repository, discussion.ref, None, start)
             yield discussion
+            head = git.resolve(discussion.ref)
             with self._database.write() as session:
                 discussions.create(session, actor, repository, discussion, text)
         except BaseException:
             git.delete_ref(discussion.ref)
-            self._commits.moved(actor, repository, discussion.ref, start, None)
             raise
+        self._commits.moved(actor, repository, discussion.ref, None, head)
 
     # ------------------------------------------------------------ reading and merging
 
@@ -153,29 +153,30 @@ class PullRequests:
         base, head = str(discussion.base), git.resolve(discussion.ref)
         if head == discussion.start:
             raise BadRequest(f"{repository.full_name}#{number} has no commits yet: there is nothing to merge")
+        recorded: list[tuple[str, DiscussionEvent]] = []
+
+        @contextmanager
+        def moving(commit: str) -> Iterator[None]:
+            # Whoever closes the pull request meanwhile is first, and the branch stays; or is told that it was merged.
+            with self._database.write() as session:
+                recorded.append((commit, _set_merged(session, actor, repository, number, commit, text)))
+                yield
+
         git.merge(
             discussion.ref,
             base,
             message=f"Merge pull request #{number}: {discussion.title}",
             author_name=actor.name or "",
             author_email=actor.email,
+            moving=moving,
         )
-        commit = _merge_commit(git, head, base)
-        event = self._set_merged(actor, repository, number, commit, text)
+        if not recorded:  # the branch had it all: a process died when it had moved it
+            with moving(_merge_commit(git, head, base)):
+                pass
+        commit, event = recorded[0]
         before = next(iter(git.describe(commit).parents), None)
         self._commits.moved(actor, repository, BRANCHES + base, before, commit)
         return event
-
-    def _set_merged(
-        self, actor: Actor, repository: Repository, number: int, commit: str, text: str | None
-    ) -> DiscussionEvent:
-        with self._database.write() as session:
-            discussion = discussions.find(session, repository, number)
-            _check_open(repository, discussion)
-            if text is not None:
-                discussions.add_comment(session, actor, repository, discussion, text)
-            discussion.merge_commit = commit
-            return discussions.change_status(session, actor, repository, discussion, DiscussionStatus.MERGED)
 
     # ------------------------------------------------------------ commits to pull requests
 
@@ -224,7 +225,7 @@ class PullRequests:
         with self._database.read() as session:
             chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
             discussion = session.scalar(chosen)
-        if discussion is None:  # it is being opened
+        if discussion is None:  # whoever opened it died before it was seen
             return
         self._show_commits(actor, repository, discussion, after, before)
 
@@ -237,6 +238,17 @@ class PullRequests:
             for commit in reversed(commits[:room]):
                 data = {"subject": commit.title, "oid": commit.oid}
                 discussions.add_event(session, actor, discussion, DiscussionEventKind.COMMIT, data)
+
+
+def _set_merged(
+    session: Session, actor: Actor, repository: Repository, number: int, commit: str, text: str | None
+) -> DiscussionEvent:
+    discussion = discussions.find(session, repository, number)
+    _check_open(repository, discussion)
+    if text is not None:
+        discussions.add_comment(session, actor, repository, discussion, text)
+    discussion.merge_commit = commit
+    return discussions.change_status(session, actor, repository, discussion, DiscussionStatus.MERGED)
 
 
 def _start(git: GitRepository, base: str, parent: str | None) -> str:

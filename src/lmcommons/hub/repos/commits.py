@@ -139,20 +139,33 @@ class Commits:
             PreconditionFailed: the branch moved on from `parent`.
             RevisionNotFound: no such branch.
         """
+        before = self._repositories.git(repository).branch(branch)
+        commit = self.write(actor, repository, branch, operations, message=message, parent=parent)
+        if commit != before:
+            self.moved(actor, repository, full_ref(branch), before, commit)
+        return commit
+
+    def write(
+        self,
+        actor: Actor,
+        repository: Repository,
+        branch: str,
+        operations: Sequence[Operation],
+        *,
+        message: str,
+        parent: str | None = None,
+    ) -> str:
+        """As `commit`, without what follows: the caller calls `moved` once the ref is there to stay."""
         git = self._repositories.git(repository)
-        before = git.branch(branch)
         with git.naming_objects():
-            commit = git.commit(
+            return git.commit(
                 branch,
-                self._proven(actor, repository, _whole_folders(git, before, operations)),
+                self._proven(actor, repository, _whole_folders(git, git.branch(branch), operations)),
                 message=message,
                 author_name=actor.name or "",
                 author_email=actor.email,
                 parent=parent,
             )
-        if commit != before:
-            self.moved(actor, repository, full_ref(branch), before, commit)
-        return commit
 
     def moved(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
         """Do what follows when a ref was made (`before` None), moved or removed (`after` None): called once for each.

@@ -8,7 +8,7 @@ from collections.abc import Set
 from typing import BinaryIO
 
 from lmcommons.hub.accounts.permissions import Actor
-from lmcommons.hub.database.tables import Repository
+from lmcommons.hub.database.tables import Repository, now
 from lmcommons.hub.errors import EntryNotFound
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.git import Entry
@@ -57,9 +57,10 @@ class Contents:
         They are looked for once they are linked: from then on no garbage collection takes them.
         """
         self._repositories.link_objects(repository_id, objects)
+        linked = now()
         lost = objects.keys() - self._present(objects)
-        if lost:
-            self._repositories.unlink_objects(repository_id, lost)
+        if lost:  # an upload that ended since then has linked them anew
+            self._repositories.unlink_objects(repository_id, lost, before=linked)
         return lost
 
     def _present(self, objects: dict[str, int]) -> set[str]:

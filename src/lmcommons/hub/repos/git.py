@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pygit2
@@ -48,6 +48,7 @@ from lmcommons.hub.repos.references import (
     Ref,
     RefChange,
     Refs,
+    all_or_none,
     check_ref_name,
     full_ref,
     in_the_way,
@@ -176,10 +177,22 @@ class GitRepository(GitReader):
             person = _person(author_name, author_email)
             return self._advance(repository, writer, branch, head.tree_id.raw, [], message, person)
 
-    def merge(self, source: str, target: str, *, message: str, author_name: str, author_email: str) -> str:
+    def merge(
+        self,
+        source: str,
+        target: str,
+        *,
+        message: str,
+        author_name: str,
+        author_email: str,
+        moving: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> str:
         """Merge the revision `source` into the branch `target`, always by a commit with both as parents; returns it.
 
         When `target` has all of `source` already, nothing is written and its present commit is returned.
+
+        Args:
+            moving: called with the commit; `target` moves inside of what it returns, or not at all if that raises.
 
         Raises:
             BadRequest: `target` is not a branch.
@@ -197,26 +210,26 @@ class GitRepository(GitReader):
                     raise MergeConflict(source, target, merged.conflicts)
                 tree = merged.write(writer)
             parents = [str(ours.id), str(theirs.id)]
-            return self._advance(repository, writer, target, tree, parents, message, _person(author_name, author_email))
+            person = _person(author_name, author_email)
+            return self._advance(repository, writer, target, tree, parents, message, person, moving)
 
     def move_refs(self, changes: Sequence[RefChange], packs: Path, *, atomic: bool) -> dict[str, str | None]:
         """Take in the packs of a directory, and move refs to what is in them, each if it still is where it was.
 
         Returns:
             By ref, why it did not move; None where it did. With `atomic`, all did or none.
+
+        Raises:
+            InsufficientStorage: the disk is full; no ref moved.
         """
         with self._writing(*(change.ref for change in changes)) as repository:
             refusals = {change.ref: self._hinders(repository, change) for change in changes}
-            if atomic and any(refusals.values()):
-                return {ref: why or "another ref of this atomic push was refused" for ref, why in refusals.items()}
-            install_packs(packs, self.path / "objects" / "pack")
-            for change in changes:
-                if refusals[change.ref] is not None:
-                    continue
-                if change.after is None:
-                    repository.references.delete(change.ref)
-                else:
-                    repository.references.create(change.ref, pygit2.Oid(hex=change.after), force=True)
+            if atomic:
+                refusals = all_or_none(refusals)
+            moving = [change for change in changes if refusals[change.ref] is None]
+            if moving:
+                install_packs(packs, self.path / "objects" / "pack")
+                refusals |= dict.fromkeys((change.ref for change in moving), maintenance.move_refs(self.path, moving))
             return refusals
 
     def create_ref(self, ref: str, start: str) -> str:
@@ -331,9 +344,10 @@ class GitRepository(GitReader):
         repository = self._open()
         with storage_errors(pygit2.GitError), (self.path / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for leftover in (self.path / f"{name}.lock" for name in (*refs, "HEAD", "packed-refs")):
+            leftovers = [f"{name}.lock" for name in (*refs, "HEAD", "packed-refs")]
+            for leftover in (*leftovers, "packed-refs.new"):
                 with suppress(FileNotFoundError, NotADirectoryError):
-                    leftover.unlink()
+                    (self.path / leftover).unlink()
             yield repository
             maintenance.merge_packs(self.path)
 
@@ -346,12 +360,14 @@ class GitRepository(GitReader):
         parents: list[str],
         message: str,
         person: str,
+        moving: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> str:
         lines = [f"tree {tree.hex()}", *(f"parent {parent}" for parent in parents)]
         lines += [f"author {person}", f"committer {person}", "", _clean(message), ""]
         commit = pygit2.Oid(raw=writer.add("commit", "\n".join(lines).encode(errors="replace")))
         writer.install()
-        repository.references.create(full_ref(branch), commit, force=True)
+        with moving(str(commit)):
+            repository.references.create(full_ref(branch), commit, force=True)
         return str(commit)
 
     def _create_ref(self, repository: pygit2.Repository, ref: str, target: pygit2.Oid) -> None:

@@ -8,7 +8,7 @@ from itertools import count, takewhile
 from typing import Literal
 
 import pygit2
-from pygit2.enums import DeltaStatus, SortMode
+from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from lmcommons.hub.repos.trees import changed_paths
 
@@ -200,7 +200,7 @@ def _common_folder(paths: set[str]) -> str:
 
 
 def _present(tree: pygit2.Tree, paths: Iterable[str]) -> set[str]:
-    """Those of the paths that are in the tree; a folder is opened once for all, which reads all of its entries."""
+    """Those of the paths at which the tree has a file or folder; a folder is opened once for all, which reads it."""
     folders: dict[str, pygit2.Object | None] = {"": tree}
     found: set[str] = set()
     for path in paths:
@@ -208,7 +208,7 @@ def _present(tree: pygit2.Tree, paths: Iterable[str]) -> set[str]:
         if folder not in folders:
             folders[folder] = tree[folder] if _has(tree, folder) else None
         opened = folders[folder]
-        if isinstance(opened, pygit2.Tree) and _has(opened, name):
+        if isinstance(opened, pygit2.Tree) and _has(opened, name) and opened[name].filemode != FileMode.COMMIT:
             found.add(path)
     return found
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pygit2
@@ -51,15 +52,16 @@ class LargeFiles:
             rows = list(session.scalars(chosen.order_by(RepositoryObject.sha256).limit(limit + 1)))
         git = self._repositories.git(repository)
         branch = full_ref(git.default_branch)
-        paths = {named.sha256: named.path for named in named_objects(git.path)}
         present = {entry.lfs.sha256: entry.path for entry in git.entries(branch, recursive=True) if entry.lfs}
+        deleted = {row.sha256 for row in rows} - present.keys()
+        former = _paths(git.path, frozenset(git.all_refs().values())) if deleted else {}
         files = [
             LargeFile(
                 row.sha256,
                 row.size,
                 row.created_at,
-                present.get(row.sha256) or paths.get(row.sha256),
-                branch if row.sha256 in present else None,
+                present.get(row.sha256) or former.get(row.sha256),
+                None if row.sha256 in deleted else branch,
             )
             for row in rows[:limit]
         ]
@@ -101,3 +103,9 @@ class LargeFiles:
             raise Conflict("The repository was changed meanwhile; nothing was removed; try again")
         for change in changes:
             self._commits.moved(actor, repository, change.ref, change.before, change.after)
+
+
+@lru_cache(maxsize=4)  # listings at a time, each of which asks for its pages one after the other
+def _paths(path: Path, tips: frozenset[str]) -> dict[str, str]:
+    """A path of each object that the history of these commits and tags names, in the repository at `path`."""
+    return {named.sha256: named.path for named in named_objects(path, tips)}

@@ -39,10 +39,10 @@ from lmcommons.hub.repos.git import (
 from lmcommons.hub.repos.maintenance import git_environment
 from lmcommons.hub.repos.operations import PATH_LIMIT, check_name
 from lmcommons.hub.repos.pointers import POINTER_SIZES, parse_pointer
+from lmcommons.hub.repos.references import ZERO, all_or_none
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.repos.trees import Record, records
 
-ZERO = "0" * 40  # in a command: no such ref, before or after
 CAPABILITIES = "report-status delete-refs side-band-64k ofs-delta atomic object-format=sha1 agent=lmcommons"
 COMMANDS_LIMIT = 4 << 20  # bytes of a request before its pack
 REFS_LIMIT = 2_000  # refs that one push changes
@@ -69,6 +69,11 @@ class Report:
     refs: dict[str, str | None] = field(default_factory=dict)  # why each was refused; None: it moved
     messages: list[str] = field(default_factory=list)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether no ref may move."""
+        return all(self.refs.values())
+
     def refuse(self, message: str) -> "Report":
         """Refuse all refs for one reason, which is told in full beside them."""
         self.refs = dict.fromkeys(self.refs, "refused")
@@ -84,6 +89,19 @@ class Pushes:
         self._repositories = repositories
         self._commits = commits
 
+    def judge(self, actor: Actor, repository: Repository, push: Push, require_write: RequireWrite) -> Report:
+        """What of a push is refused whatever is in its objects: known before any of them is here.
+
+        Args:
+            require_write: asked for pull requests, which take commits of their authors too.
+        """
+        if len(push.changes) > REFS_LIMIT:
+            report = Report(dict.fromkeys(change.ref for change in push.changes))
+            return report.refuse(f"{len(push.changes):,} refs in one push: push at most {REFS_LIMIT:,} at once")
+        git = self._repositories.git(repository)
+        refs = {change.ref: _refusal(actor, repository, git, change, require_write) for change in push.changes}
+        return Report(all_or_none(refs) if "atomic" in push.capabilities else refs)
+
     def receive(
         self, actor: Actor, repository: Repository, push: Push, pack: IO[bytes], require_write: RequireWrite
     ) -> Report:
@@ -91,17 +109,14 @@ class Pushes:
 
         Args:
             pack: a file at the beginning of the pack; empty when nothing but removals is asked for.
-            require_write: asked for pull requests, which take commits of their authors too.
+            require_write: see `judge`; what it says is asked again, the pack may have taken an hour to come.
 
         Raises:
             InsufficientStorage: the disk is full; nothing was changed.
         """
         git = self._repositories.git(repository)
-        refusals = {change.ref: _refusal(actor, repository, git, change, require_write) for change in push.changes}
-        report = Report(refs=refusals)
-        if len(push.changes) > REFS_LIMIT:
-            return report.refuse(f"{len(push.changes):,} refs in one push: push at most {REFS_LIMIT:,} at once")
-        if not all(report.refs.values()):
+        report = self.judge(actor, repository, push, require_write)
+        if not report.is_refused:
             with storage_errors(), quarantine(git.path) as incoming, git.naming_objects():
                 self._take(actor, repository, git, push, pack, incoming, report)
         for change in push.changes:
@@ -120,10 +135,6 @@ class Pushes:
         report: Report,
     ) -> None:
         wanted = [change for change in push.changes if report.refs[change.ref] is None]
-        atomic = "atomic" in push.capabilities
-        if atomic and len(wanted) < len(push.changes):
-            report.refs |= {change.ref: "another ref of this atomic push was refused" for change in wanted}
-            return
         if any(change.after is not None for change in wanted):
             size = os.fstat(pack.fileno()).st_size
             try:
@@ -134,7 +145,7 @@ class Pushes:
             except (BadRequest, Forbidden) as error:
                 report.refuse(error.message)
                 return
-        report.refs |= git.move_refs(wanted, incoming / "pack", atomic=atomic)
+        report.refs |= git.move_refs(wanted, incoming / "pack", atomic="atomic" in push.capabilities)
 
     def _check(
         self, actor: Actor, repository: Repository, path: Path, incoming: Path, wanted: Sequence[RefChange]

@@ -95,14 +95,14 @@ class GitReader:
             EntryNotFound: the commit has none.
         """
         repository = self._open()
-        found = trees.find(self._commit(repository, commit), path)
-        return trees.describe(repository, path, isinstance(found, pygit2.Tree), found.id)
+        there = trees.find(self._commit(repository, commit), path)
+        return trees.describe(repository.odb, *trees.found(path, there))
 
     def existing(self, commit: str, paths: Iterable[str]) -> list[Entry]:
         """The entries at those of `paths` that exist, in the order asked for."""
         repository = self._open()
-        found = trees.existing(self._commit(repository, commit), paths)
-        return [trees.describe(repository, path, isinstance(at, pygit2.Tree), at.id) for path, at in found]
+        odb = repository.odb
+        return [trees.describe(odb, *found) for found in trees.existing(self._commit(repository, commit), paths)]
 
     def read(self, oid: str) -> bytes:
         """A blob's content: a regular file, or the text of an LFS pointer."""

@@ -7,6 +7,7 @@ import pygit2
 
 from lmcommons.hub.errors import BadRequest
 
+ZERO = "0" * 40  # git's word for the object of a ref that is not there
 NAME_LIMIT = 200  # characters of a branch or tag name
 REF_LIMIT = 1000  # bytes of a full ref that libgit2 can look up
 PART_LIMIT = 250  # bytes between two slashes: a file's name, with git's `.lock` after it
@@ -40,6 +41,13 @@ class Refs:
     branches: tuple[Ref, ...]
     tags: tuple[Ref, ...]
     pull_requests: tuple[Ref, ...]
+
+
+def all_or_none(refusals: dict[str, str | None]) -> dict[str, str | None]:
+    """The refusals, by ref, of changes that are made together: where one is refused, all are."""
+    if not any(refusals.values()):
+        return refusals
+    return {ref: why or "another ref of this atomic push was refused" for ref, why in refusals.items()}
 
 
 def full_ref(branch: str) -> str:

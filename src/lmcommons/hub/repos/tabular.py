@@ -6,7 +6,7 @@ Parquet is read by row group through its footer; lines of JSON and CSV from thei
 import base64
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from lmcommons.hub.repos.parquet_pages import largest_page
+
 BATCH = 100  # rows decoded at a time
 COLUMNS_LIMIT = 200
 CELL_LIMIT = 10_000  # characters of a text
 TEXT_LIMIT = 8 << 20  # bytes of JSON or CSV that are looked through
 FOOTER_LIMIT = 32 << 20  # bytes
-DECODED_LIMIT = 256 << 20  # bytes of a row group that are decompressed to reach its rows
+DECODED_LIMIT = 256 << 20  # bytes of a row group that are decompressed to reach its rows, and of pages at a time
 BUFFER = 1 << 18  # bytes read at a time
 
 Row = dict[str, Any]
@@ -104,8 +106,21 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
             raise ValueError(
                 f"row {start:,} is too deep in a row group of {here.total_byte_size:,} bytes; write smaller ones"
             )
+        needed = skipped + length + BATCH
+        unpacked = sum(largest_page(file, column, needed) for column in _columns(here, schema.names))
+        if unpacked > DECODED_LIMIT:
+            raise ValueError(f"row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones")
         rows += _of_batches(parquet, group, schema.names, skipped, length - len(rows))
     return Rows(schema, rows, total, total)
+
+
+def _columns(row_group: Any, names: list[str]) -> Iterator[Any]:
+    """The columns of a row group that these columns of the table are made of."""
+    paths = tuple(f"{name}." for name in names)
+    for number in range(row_group.num_columns):
+        column = row_group.column(number)
+        if f"{column.path_in_schema}.".startswith(paths):
+            yield column
 
 
 def _of_batches(parquet: Any, group: int, names: list[str], skipped: int, length: int) -> list[Row]:

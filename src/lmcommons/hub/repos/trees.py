@@ -6,8 +6,8 @@ folders it walks all that is below, the same or not. Source: gitformat of trees,
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from threading import Lock
 from typing import Literal, NamedTuple
 
@@ -24,14 +24,15 @@ FOLDER, SUBMODULE = b"40000", b"160000"  # modes as trees have them
 _RECORD = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 
 Record = tuple[bytes, bytes, bytes]  # mode, name, id
-Found = tuple[str, bool, pygit2.Oid]  # path, whether it is a folder, id
+Kind = Literal["file", "directory"]
+Found = tuple[str, Kind, str]  # path, kind, id: the first fields of an entry
 
 
 class Entry(NamedTuple):
     """A file or folder. `oid` is git's id; `size` the content's bytes: for an LFS file the object's, for a folder 0."""
 
     path: str
-    type: Literal["file", "directory"]
+    type: Kind
     oid: str
     size: int
     lfs: LfsPointer | None
@@ -49,7 +50,7 @@ class Listings:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, list[Entry]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bytes], list[Entry]] = OrderedDict()
         self._size = 0
         self._lock = Lock()
 
@@ -64,43 +65,46 @@ class Listings:
         stop: int | None,
     ) -> list[Entry]:
         """The entries of the folder `tree`, which is at `path`, in git's order, from `start` to before `stop`."""
-        found = islice(self._walk(repository, tree, f"{path}/" if path else "", recursive=recursive), start, stop)
-        return [item if isinstance(item, Entry) else describe(repository, *item) for item in found]
+        runs = self._walk(repository, tree, f"{path}/" if path else "", recursive=recursive)
+        found = islice(chain.from_iterable(runs), start, stop)
+        odb = repository.odb  # a new object each time that it is asked for
+        return [item if isinstance(item, Entry) else describe(odb, *item) for item in found]
 
     def _walk(
         self, repository: pygit2.Repository, tree: pygit2.Oid, within: str, *, recursive: bool
-    ) -> Iterator[Entry | Found]:
+    ) -> Iterator[Sequence[Entry | Found]]:
         """What is in a folder, and with `recursive` in those below; a folder before what is in it."""
-        for item in self._folder(repository, tree):
-            if isinstance(item, Entry):
-                path, kind, oid, size, lfs = item
-                yield Entry(within + path, kind, oid, size, lfs) if within else item
-                below = pygit2.Oid(hex=oid) if recursive and kind == "directory" else None
-            else:
-                path, is_folder, found = item
-                yield within + path, is_folder, found
-                below = found if recursive and is_folder else None
-            if below is not None:
-                yield from self._walk(repository, below, f"{within}{path}/", recursive=True)
+        folder = self._folder(repository, tree, within)
+        done = 0
+        if recursive:
+            for position, item in enumerate(folder, 1):
+                if item[1] == "directory":
+                    yield folder[done:position]
+                    done = position
+                    below, _, oid = item[:3]
+                    yield from self._walk(repository, pygit2.Oid(hex=oid), f"{below}/", recursive=True)
+        yield folder[done:]
 
-    def _folder(self, repository: pygit2.Repository, tree: pygit2.Oid) -> list[Entry] | list[Found]:
+    def _folder(self, repository: pygit2.Repository, tree: pygit2.Oid, within: str) -> Sequence[Entry | Found]:
         """What is in one folder, by name; a large one is not described before it is known what of it is wanted."""
+        key = within, tree.raw
         with self._lock:
-            kept = self._kept.get(tree.raw)
+            kept = self._kept.get(key)
             if kept is not None:
-                self._kept.move_to_end(tree.raw)
+                self._kept.move_to_end(key)
                 return kept
-        found = [
-            (name.decode(errors="replace"), mode == FOLDER, pygit2.Oid(raw=oid))
+        found: list[Found] = [
+            (within + name.decode(errors="replace"), "directory" if mode == FOLDER else "file", oid.hex())
             for mode, name, oid in records(repository, tree)
             if mode != SUBMODULE
         ]
         if len(found) > FOLDER_LIMIT:
             return found
-        made = [describe(repository, *item) for item in found]
+        odb = repository.odb
+        made = [describe(odb, *item) for item in found]
         with self._lock:
-            if tree.raw not in self._kept:
-                self._kept[tree.raw] = made
+            if key not in self._kept:
+                self._kept[key] = made
                 self._size += len(made)
             while self._size > LISTINGS_LIMIT:
                 self._size -= len(self._kept.popitem(last=False)[1])
@@ -119,8 +123,8 @@ def find(commit: pygit2.Commit, path: str) -> pygit2.Blob | pygit2.Tree:
     return found
 
 
-def existing(commit: pygit2.Commit, paths: Iterable[str]) -> Iterator[tuple[str, pygit2.Blob | pygit2.Tree]]:
-    """Those of `paths` that exist, and what is there; a large folder is read once for all paths in it."""
+def existing(commit: pygit2.Commit, paths: Iterable[str]) -> Iterator[Found]:
+    """What is at those of `paths` that exist; a large folder is read once for all paths in it."""
     folders: dict[str, pygit2.Blob | pygit2.Tree | None] = {"": commit.tree}
     for path in paths:
         folder, _, name = path.rpartition("/")
@@ -129,9 +133,14 @@ def existing(commit: pygit2.Commit, paths: Iterable[str]) -> Iterator[tuple[str,
         if folder not in folders:
             folders[folder] = _at(commit.tree, folder)
         tree = folders[folder]
-        found = _at(tree, name) if isinstance(tree, pygit2.Tree) else None
-        if found is not None:
-            yield path, found
+        there = _at(tree, name) if isinstance(tree, pygit2.Tree) else None
+        if there is not None:
+            yield found(path, there)
+
+
+def found(path: str, there: pygit2.Blob | pygit2.Tree) -> Found:
+    """What `describe` takes of a file or folder that is at `path`."""
+    return path, "directory" if isinstance(there, pygit2.Tree) else "file", str(there.id)
 
 
 def _at(tree: pygit2.Tree, path: str) -> pygit2.Blob | pygit2.Tree | None:
@@ -165,13 +174,13 @@ def changed_paths(repository: pygit2.Repository, before: pygit2.Oid | None, afte
     return changed
 
 
-def describe(repository: pygit2.Repository, path: str, is_folder: bool, oid: pygit2.Oid) -> Entry:
+def describe(odb: pygit2.Odb, path: str, kind: Kind, oid: str) -> Entry:
     """The entry of a file or folder that was found at `path`."""
-    if is_folder:
-        return Entry(path, "directory", str(oid), 0, None)
-    size = repository.odb.read_header(oid)[1]
-    pointer = parse_pointer(repository.odb.read(oid)[1]) if size in POINTER_SIZES else None
-    return Entry(path, "file", str(oid), pointer.size if pointer else size, pointer)
+    if kind == "directory":
+        return Entry(path, kind, oid, 0, None)
+    size = odb.read_header(oid)[1]
+    pointer = parse_pointer(odb.read(oid)[1]) if size in POINTER_SIZES else None
+    return Entry(path, kind, oid, pointer.size if pointer else size, pointer)
 
 
 def _folder(record: Record | None) -> pygit2.Oid | None:

@@ -11,10 +11,11 @@ from lmcommons.hub.database.tables.base import Table, now
 
 
 class AccountKind(StrEnum):
-    """Who can own repositories."""
+    """Who can own repositories; of a user who was deleted, only the name and the id are kept from ever being reused."""
 
     USER = "user"
     ORGANISATION = "organisation"
+    DELETED = "deleted"
 
 
 class Role(StrEnum):

@@ -10,7 +10,10 @@ from lmcommons.hub.database.tables.base import Table, now
 
 
 class Event(Table):
-    """What happened, appended and never changed. Names are copied, so that a line outlives what it speaks of."""
+    """What happened, appended and never changed. Names are copied, so that a line outlives what it speaks of.
+
+    Only where a user is deleted does a pseudonym take the place of the name; see `operating/departures.py`.
+    """
 
     __tablename__ = "events"
 

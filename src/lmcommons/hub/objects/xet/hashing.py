@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Sequence
 
+import numpy as np
 from blake3 import blake3
 
 SIZE = 32  # bytes of a hash
@@ -17,6 +18,7 @@ _RANGE_KEY = bytes.fromhex("7f1857d6ce56ed66127ff913e7a5c3f3a4cd26d5b5db49e64124
 _FILE_KEY = bytes(SIZE)
 
 _WORDS = struct.Struct("<4Q")
+_SHOWN = struct.Struct(">4Q")
 _TEXT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _BRANCHES = 4  # children of a node on average
 _MOST_BRANCHES = 2 * _BRANCHES + 1
@@ -26,7 +28,7 @@ Node = tuple[bytes, int]  # a hash, and how many bytes of content are below it
 
 def to_text(digest: bytes) -> str:
     """A hash as text: its four little-endian 64-bit words, each in hexadecimal; not the hexadecimal of its bytes."""
-    return "".join(f"{word:016x}" for word in _WORDS.unpack(digest))
+    return _SHOWN.pack(*_WORDS.unpack(digest)).hex()
 
 
 def from_text(text: str) -> bytes:
@@ -76,9 +78,13 @@ def keyed_hash(digest: bytes, key: bytes) -> bytes:
     return blake3(digest, key=key).digest()
 
 
-def starts_search(digest: bytes) -> bool:
-    """Whether clients ask for this chunk when they look for content that the store has: one in 1,024."""
-    return _last_word(digest) % 1024 == 0
+def search_starts(hashes: bytes) -> list[int]:
+    """For which chunks clients ask when they look for content that the store has: one in 1,024.
+
+    `hashes` are those of chunks, one after the other; the places of these chunks among them are returned.
+    """
+    last_words = np.frombuffer(hashes, "<u8")[3::4]
+    return [int(place) for place in np.flatnonzero(last_words % 1024 == 0)]
 
 
 def _cut(nodes: list[Node], start: int) -> int:

@@ -11,7 +11,7 @@ from lmcommons.hub.errors import EntryNotFound
 from lmcommons.hub.objects.blobs import Blobs
 from lmcommons.hub.objects.xet.xorb import Buffer, ChunkTable, read_chunks
 
-RUN = 512 << 10  # bytes of content that are read at a time, and up to a chunk more
+RUN = 1 << 20  # bytes of content that are read at a time, and up to a chunk more
 
 
 @dataclass(frozen=True)

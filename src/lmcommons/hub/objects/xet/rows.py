@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from lmcommons.hub.database.tables import Bucket, BucketFile, XetChunk, XetFile, XetLink, XetTerm, XetXorb, now
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.objects.xet.files import Registered
-from lmcommons.hub.objects.xet.hashing import starts_search, to_text
+from lmcommons.hub.objects.xet.hashing import search_starts, to_text
 from lmcommons.hub.objects.xet.reach import is_linked, parse_scope
 from lmcommons.hub.objects.xet.reader import Piece
 from lmcommons.hub.objects.xet.xorb import ChunkTable
@@ -79,9 +79,9 @@ def _insert_new(session: Session, files: Sequence[Verified]) -> None:
 
 def insert_chunks(session: Session, xorb_hash: str, table: ChunkTable) -> None:
     """Make those chunks of a xorb findable that clients ask for."""
-    for position, (digest, _) in enumerate(table.nodes()):
-        if starts_search(digest):
-            session.merge(XetChunk(hash=to_text(digest), xorb_hash=xorb_hash, position=position))
+    for position in search_starts(table.hashes(0, len(table))):
+        digest = table.hashes(position, position + 1)
+        session.merge(XetChunk(hash=to_text(digest), xorb_hash=xorb_hash, position=position))
 
 
 def link_files(session: Session, scope: str, xet_hashes: Collection[str]) -> None:

@@ -38,7 +38,7 @@ from lmcommons.hub.objects.blobs import Blobs
 from lmcommons.hub.objects.xet.files import Registered, Step, Usable, hash_content, verify_terms
 from lmcommons.hub.objects.xet.hashing import from_text, to_text
 from lmcommons.hub.objects.xet.reach import Reach, is_readable, within
-from lmcommons.hub.objects.xet.reader import RUN, FindXorb, Piece, StoredXorb, XetReader, trim
+from lmcommons.hub.objects.xet.reader import FindXorb, Piece, StoredXorb, XetReader, trim
 from lmcommons.hub.objects.xet.rows import (
     batches,
     insert_chunks,
@@ -50,9 +50,10 @@ from lmcommons.hub.objects.xet.rows import (
     select_pieces,
 )
 from lmcommons.hub.objects.xet.shard import ShardFile, known_chunks
-from lmcommons.hub.objects.xet.xorb import ChunkTable, XorbParser
+from lmcommons.hub.objects.xet.xorb import BODY_LIMIT, ChunkTable, XorbParser
 
 FOLDER = "xorbs"
+BLOCK = 2 << 20  # bytes of a xorb that are written and verified at a time; more than a chunk has
 CONTENT_LIMIT = 1 << 40  # bytes of the files in one shard
 TERMS_LIMIT = 10_000  # of the files that share a xorb, to see which of its chunks an account may read
 XORBS_TOLD = 16  # in the answer to a question for a chunk: about 1 GiB of content
@@ -96,17 +97,50 @@ class IncomingXorb:
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self.parser = XorbParser()
+        self._parser = XorbParser()
+        self._buffer = memoryview(bytearray(BLOCK))  # one for all blocks: new memory costs more than the copy into it
+        self._filled = 0  # bytes of it
+        self._kept = 0  # of these, the bytes of a chunk whose end did not come with the last block
         self.inserted = False  # at the end: whether it was not here before
 
     def write(self, parts: list[bytes]) -> None:
-        """The next bytes.
+        """The next bytes, in as many parts as they come; wrong ones may be refused later.
 
         Raises:
             BadRequest: they are no chunk, or the xorb is past a limit.
         """
-        self._file.writelines(parts)
-        self.parser.feed(parts)
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                taken = min(len(rest), len(self._buffer) - self._filled)
+                self._buffer[self._filled : self._filled + taken] = rest[:taken]
+                self._filled += taken
+                rest = rest[taken:]
+                if self._filled == len(self._buffer):
+                    self._write_block()
+
+    def finish(self, xet_hash: str) -> ChunkTable:
+        """The chunks of the xorb, whose file ends with the last of them.
+
+        Raises:
+            BadRequest: it is not what its hash says.
+        """
+        self._write_block()
+        table = self._parser.finish(from_text(xet_hash))
+        self._file.truncate(table.stored(0, len(table))[1])  # without the footer of older clients
+        return table
+
+    def _write_block(self) -> None:
+        """Write and verify what is in the buffer, and keep of it the begin of a chunk that is not whole yet."""
+        new = self._buffer[self._kept : self._filled]
+        if new:  # space that is asked for at once costs the file system less, and a full disk is told before
+            os.posix_fallocate(self._file.fileno(), self._file.tell(), len(new))
+        while new:
+            new = new[self._file.write(new) :]
+        verified = self._parser.feed(self._buffer[: self._filled])
+        self._kept = self._filled - verified
+        self._buffer[: self._kept] = self._buffer[verified : self._filled]
+        self._filled = self._kept
 
 
 class XetStore:
@@ -187,8 +221,7 @@ class XetStore:
                 with os.fdopen(handle, "wb", buffering=0) as file:
                     incoming = IncomingXorb(file)
                     yield incoming
-                    table = incoming.parser.finish(from_text(xet_hash))
-                    file.truncate(table.stored(0, len(table))[1])  # without the footer of older clients
+                    table = incoming.finish(xet_hash)
                 incoming.inserted = self._store_xorb(account_id, xet_hash, path, table)
             finally:
                 path.unlink(missing_ok=True)
@@ -326,15 +359,15 @@ class XetStore:
 
         @lru_cache(TABLES_KEPT)
         def usable(xet_hash: str) -> NDArray[np.bool_]:
-            terms = select(XetTerm.start, XetTerm.stop).where(
-                XetTerm.xorb_hash == xet_hash, is_readable(reach, XetTerm.file_hash)
-            )
             with self._database.read() as session:
                 packed = session.scalar(select(func.length(XetXorb.chunks)).where(XetXorb.hash == xet_hash)) or 0
                 mask = np.zeros(packed // ChunkTable.ROW_SIZE, np.bool_)
                 if session.get(XetSender, (xet_hash, reach.account_id)) is not None:
                     mask[:] = True
                 else:
+                    terms = select(XetTerm.start, XetTerm.stop).where(
+                        XetTerm.xorb_hash == xet_hash, is_readable(reach, XetTerm.file_hash)
+                    )
                     for start, stop in session.execute(terms.distinct().limit(TERMS_LIMIT)):
                         mask[start:stop] = True
             return mask
@@ -363,9 +396,7 @@ class XetStore:
             return None  # collected meanwhile
         try:
             parser = XorbParser()
-            with self._blobs.open(row.key) as file:
-                while block := file.read(RUN):
-                    parser.feed([block])
+            parser.feed(memoryview(self._blobs.read(row.key, 0, BODY_LIMIT)))
             table = parser.finish(from_text(xet_hash))
         except FileNotFoundError:
             return f"xorb {xet_hash}: its blob {row.key} is missing"

@@ -3,7 +3,8 @@
 The header: version 0, stored length (u24), compression, raw length (u24), little-endian.
 """
 
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -20,6 +21,7 @@ CHUNK_LIMIT = 128 << 10  # bytes of a chunk's content
 CHUNKS_LIMIT = 8 << 10  # chunks in a xorb
 XORB_LIMIT = 64 << 20  # bytes of content in a xorb
 HEADER = 8  # bytes
+_HEADER = struct.Struct("<BHBBHB")  # a length is a word and, above it, a byte
 BODY_LIMIT = XORB_LIMIT + CHUNKS_LIMIT * (HEADER + 24)  # bytes as sent: what does not compress grows by its frames
 FOOTER = b"XETBLOB"  # where older clients append a table of the chunks, which is made anew here
 
@@ -79,38 +81,38 @@ class ChunkTable:
 
 
 class XorbParser:
-    """Verifies a xorb while it is read, chunk by chunk, in memory for one of them."""
+    """Verifies a xorb while it is read, chunk by chunk."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[bytes, int, int]] = []
         self._content = 0  # bytes
-        self._rest = b""  # of a chunk whose end did not come yet
+        self._rest = 0  # bytes of a chunk whose end did not come yet
         self._ended = False
 
-    def feed(self, parts: Iterable[bytes]) -> None:
-        """The next bytes, in as many parts as they come.
+    def feed(self, data: memoryview) -> int:
+        """Verify the whole chunks with which `data` begins; how many bytes these are. The others come again with the
+        next call, before what follows them.
 
         Raises:
             BadRequest: they are no chunk, or the xorb is past a limit.
         """
         if self._ended:
-            return
-        data = b"".join((self._rest, *parts))
-        view, position = memoryview(data), 0
+            return len(data)
+        position = 0
         while len(data) - position >= HEADER:
-            header = data[position : position + HEADER]
-            if header.startswith(FOOTER):
+            if data[position : position + len(FOOTER)] == FOOTER:
                 self._ended = True
-                self._rest = b""
-                return
+                self._rest = 0
+                return len(data)
             where = f"chunk {len(self._rows)}"
-            stored, compression, raw = parse_header(header, where)
+            stored, compression, raw = parse_header(data, position, where)
             start, stop = position + HEADER, position + HEADER + stored
             if stop > len(data):
                 break
-            self._add(chunk_hash(decode(view[start:stop], compression, raw, where)), HEADER + stored, raw)
+            self._add(chunk_hash(decode(data[start:stop], compression, raw, where)), HEADER + stored, raw)
             position = stop
-        self._rest = data[position:]
+        self._rest = len(data) - position
+        return position
 
     def finish(self, digest: bytes) -> ChunkTable:
         """The chunks of the xorb; a footer comes after them.
@@ -119,7 +121,7 @@ class XorbParser:
             BadRequest: it is cut short, or has another hash than `digest`.
         """
         if self._rest:
-            raise BadRequest(f"chunk {len(self._rows)}: is cut short after {len(self._rest):,} bytes")
+            raise BadRequest(f"chunk {len(self._rows)}: is cut short after {self._rest:,} bytes")
         if not self._rows:
             raise BadRequest("The xorb has no chunk")
         if tree_hash([(hashed, raw) for hashed, _, raw in self._rows]) != digest:
@@ -138,23 +140,24 @@ def read_chunks(stored: bytes) -> Iterator[Buffer]:
     view, position = memoryview(stored), 0
     while position < len(view):
         where = f"stored chunk at byte {position}"
-        length, compression, raw = parse_header(stored[position : position + HEADER], where)
+        length, compression, raw = parse_header(stored, position, where)
         position += HEADER
         yield decode(view[position : position + length], compression, raw, where)
         position += length
 
 
-def parse_header(header: bytes, where: str) -> tuple[int, int, int]:
-    """Stored length without the header, compression and raw length of a chunk.
+def parse_header(data: Buffer, position: int, where: str) -> tuple[int, int, int]:
+    """Stored length without the header, compression and raw length of the chunk at `position`.
 
     Raises:
         BadRequest: it is cut short, of another version, or names lengths past the limits.
     """
-    if len(header) < HEADER:
+    if len(data) - position < HEADER:
         raise BadRequest(f"{where}: ends in its header")
-    stored, compression, raw = int.from_bytes(header[1:4], "little"), header[4], int.from_bytes(header[5:8], "little")
-    if header[0] != 0:
-        raise BadRequest(f"{where}: of version {header[0]}; 0 is expected")
+    version, low, high, compression, raw_low, raw_high = _HEADER.unpack_from(data, position)
+    stored, raw = low | high << 16, raw_low | raw_high << 16
+    if version != 0:
+        raise BadRequest(f"{where}: of version {version}; 0 is expected")
     if not 0 < raw <= CHUNK_LIMIT or not 0 < stored <= 2 * CHUNK_LIMIT:
         raise BadRequest(f"{where}: says it has {raw:,} bytes in {stored:,}; at most {CHUNK_LIMIT:,} are allowed")
     return stored, compression, raw
