@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "embedded: looks into the SQLite file or the directory of objects itself")
+    config.addinivalue_line("markers", "embedded(reason): a question that the cluster has no answer to")
     if config.getoption("--stack") == "cluster":
         os.environ[stack.CLUSTER] = "1"
 
@@ -31,8 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if stack.is_cluster():
         for item in items:
-            if item.get_closest_marker("embedded"):
-                item.add_marker(pytest.mark.skip(reason="speaks of SQLite and a directory, and this is the cluster"))
+            if embedded := item.get_closest_marker("embedded"):
+                item.add_marker(pytest.mark.skip(reason=embedded.args[0]))
 
 
 @pytest.fixture(scope="session")

@@ -42,10 +42,6 @@ class HubProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def _placed(self) -> tuple[str, ...]:
-        return ("--data", str(self.data), *stack.options(self.data, serving=True))
-
-    @property
     def log(self) -> Path:
         """What the hub printed."""
         return self.data.with_name(f"{self.data.name}.log")
@@ -55,7 +51,8 @@ class HubProcess:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*LMC, "hub", "serve", *self._placed, "--port", str(self.port), *self.options],
+                [*LMC, "hub", "serve", "--data", self.data, "--port", str(self.port), *stack.workers(), *self.options],
+                env=stack.environment(self.data) | os.environ,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -131,11 +128,22 @@ def lmc_hub(*arguments: object, typed: str = "") -> "subprocess.CompletedProcess
     from lmcommons.cli.main import run
 
     words = [str(argument) for argument in arguments]
-    if "--data" in words and "--database" not in words:
-        words += stack.options(Path(words[words.index("--data") + 1]), serving=words[0] == "serve")
-    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors, _stdin(typed):
+    places = stack.environment(Path(words[words.index("--data") + 1])) if "--data" in words else {}
+    output, errors = StringIO(), StringIO()
+    with redirect_stdout(output), redirect_stderr(errors), _stdin(typed), _environment(places):
         code = run(["hub", *words])
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 @contextmanager

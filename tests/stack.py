@@ -24,12 +24,14 @@ def is_cluster() -> bool:
     return CLUSTER in os.environ
 
 
-def options(data: Path, *, serving: bool) -> tuple[str, ...]:
-    """What `lmc hub …` on a data directory needs on this stack."""
-    if not is_cluster():
-        return ()
-    chosen = ("--database", database_url(data))
-    return (*chosen, "--objects", objects_url(data), "--workers", "2") if serving else chosen
+def environment(data: Path) -> dict[str, str]:
+    """What `lmc hub` finds the parts of the hub of a data directory by, beside what this process has."""
+    return {"LMC_DATABASE": database_url(data), "LMC_OBJECTS": objects_url(data)} if is_cluster() else {}
+
+
+def workers() -> tuple[str, ...]:
+    """How `lmc hub serve` is told of its processes."""
+    return ("--workers", "2") if is_cluster() else ()
 
 
 def database_url(data: Path) -> str:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from fastapi import APIRouter, Request
+from sqlalchemy.orm import raiseload
 from starlette.responses import JSONResponse, Response
 
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor, require
@@ -89,7 +90,10 @@ def admit(request: Request, *, writing: bool) -> tuple[Hub, Ticket, Actor, Repos
         actor = hub.tokens.actor_of(ticket.token, ticket.account)
     kind, number = parse_scope(ticket.scope)
     with hub.database.read() as session:
-        target = session.get(Repository, number) if kind == "repository" else session.get(Bucket, number)
+        if kind == "repository":
+            target: Repository | Bucket | None = session.get(Repository, number, options=[raiseload(Repository.tag_rows)])
+        else:
+            target = session.get(Bucket, number)
     if target is None:
         raise NotFound("What this Xet token is for was deleted")
     require(actor, Action(ticket.right), target)

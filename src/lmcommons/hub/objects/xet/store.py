@@ -54,6 +54,7 @@ from lmcommons.hub.objects.xet.xorb import BODY_LIMIT, ChunkTable, XorbParser
 
 FOLDER = "xorbs"
 BLOCK = 2 << 20  # bytes of a xorb that are written and verified at a time; more than a chunk has
+WRITTEN = 256 << 10  # bytes that are written at a time: for more, Linux takes memory that is dear in a virtual machine
 CONTENT_LIMIT = 1 << 40  # bytes of the files in one shard
 TERMS_LIMIT = 10_000  # of the files that share a xorb, to see which of its chunks an account may read
 XORBS_TOLD = 16  # in the answer to a question for a chunk: about 1 GiB of content
@@ -136,7 +137,7 @@ class IncomingXorb:
         if new:  # space that is asked for at once costs the file system less, and a full disk is told before
             os.posix_fallocate(self._file.fileno(), self._file.tell(), len(new))
         while new:
-            new = new[self._file.write(new) :]
+            new = new[self._file.write(new[:WRITTEN]) :]
         verified = self._parser.feed(self._buffer[: self._filled])
         self._kept = self._filled - verified
         self._buffer[: self._kept] = self._buffer[verified : self._filled]
