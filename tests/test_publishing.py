@@ -16,6 +16,7 @@ from tiny_run import lmc
 from lmcommons import recipe
 from lmcommons.publishing import cards
 from lmcommons.publishing.curve import draw
+from lmcommons.recipe.objectives import OBJECTIVES
 
 
 @pytest.fixture
@@ -175,6 +176,10 @@ def test_the_curve_is_an_svg_that_shows_both_losses():
 @pytest.mark.parametrize("points", [[], [(1000.0, 3.0)], [(0.0, 3.0), (10.0, 3.0)]])
 def test_a_curve_of_few_points_is_still_an_svg(points):
     ElementTree.fromstring(draw(points, points, "few"))
+
+
+def test_a_card_says_what_a_model_of_any_objective_does():
+    assert set(cards.USES) == {name for names in OBJECTIVES.values() for name in names}
 
 
 def test_a_sample_cannot_close_its_own_fence():

@@ -14,6 +14,7 @@ from lmcommons.errors import RequestError
 
 BASE = "name: sample\ndata:\n  sources:\n    - type: python-docs\n"
 RECIPES = Path(__file__).parent.parent / "recipes"
+FILES = sorted([*RECIPES.glob("*.yaml"), *RECIPES.glob("pretraining/*.yaml")])
 
 
 def lmc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -22,7 +23,7 @@ def lmc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_project_is_right(file):
     assert recipe.load(file).name
 
@@ -41,6 +42,35 @@ def test_every_recipe_of_the_project_is_right(file):
         ("model:\n  num_key_value_heads: 3\n", "num_attention_heads 4 is not divisible by num_key_value_heads 3"),
         ("pretraining:\n  context_length: 4096\n", "context_length 4096 is above model.max_position_embeddings 1024"),
         ("pretraining: {batch_size: 6, gradient_accumulation: 4}\n", "batch_size 6 is not divisible"),
+        (
+            "pretraining: {objective: {name: masked-lm}}\n",
+            "masked-lm does not train model.kind decoder (model.family llama); causal-lm does",
+        ),
+        (
+            "model: {family: t5}\npretraining: {objective: {name: causal-lm}}\n",
+            "model.kind encoder-decoder (model.family t5); span-corruption or sequence-to-sequence does",
+        ),
+        ("pretraining:\n  objective: {name: mlm}\n", "r.yaml:6: pretraining.objective: input tag 'mlm'"),
+        (
+            "model: {family: bert}\npretraining:\n  objective:\n    name: masked-lm\n    masked_fraction: 2.0\n",
+            "r.yaml:9: pretraining.objective.masked_fraction: input should be less than 1, not 2.0",
+        ),
+        (
+            "model: {family: bert, type_vocab_size: 0}\n"
+            "pretraining: {objective: {name: masked-lm, next_sentence: true}}\n",
+            "pretraining.objective.next_sentence needs model.type_vocab_size 2 or more",
+        ),
+        (
+            "model: {family: bert}\n"
+            "pretraining: {context_length: 5, objective: {name: masked-lm, next_sentence: true}}\n",
+            "pretraining.context_length 5 has no room for two segments; give 6 or more",
+        ),
+        (
+            "model: {family: t5}\n"
+            "pretraining: {context_length: 1024, objective: {name: span-corruption, mean_span_length: 1.0}}\n",
+            "154 spans in a row and only 99 sentinels for them; raise mean_span_length",
+        ),
+        ("model: {family: bert}\ntokenizer: {chat_template: true}\n", "tokenizer.chat_template is for decoders"),
         ("pretraining: {steps: 50}\n", "schedule.warmup_steps 50 is not below steps 50"),
         ("pretraining: {precision: fp8}\n", "pretraining.precision: input should be 'auto', 'bfloat16' or 'float32'"),
         ("seed: 1\nseed: 2\n", "r.yaml:6: not valid YAML: field 'seed' stands twice"),
@@ -83,6 +113,23 @@ def test_any_text_is_a_recipe_or_one_line(text):
         assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right
 
 
+@pytest.mark.parametrize(
+    ("family", "objective"),
+    [
+        ("llama", "causal-lm"),
+        ("gpt2", "causal-lm"),
+        ("bert", "masked-lm"),
+        ("t5", "span-corruption"),
+        ("marian", "sequence-to-sequence"),
+        ("xlnet", "permutation-lm"),
+    ],
+)
+def test_a_family_has_an_objective_of_its_own(family, objective):
+    parsed = recipe.parse(f"{BASE}model:\n  family: {family}\n")
+    assert parsed.pretraining.objective.name == objective
+    assert recipe.parse(recipe.dump(parsed)) == parsed
+
+
 def test_numbers_in_scientific_notation_are_numbers():
     parsed = recipe.parse(BASE + "pretraining: {optimizer: {learning_rate: 3e-4}}\n")
     assert parsed.pretraining.optimizer.learning_rate == 3e-4
@@ -94,11 +141,11 @@ def test_the_resolved_recipe_reads_back_equal():
 
 
 def test_the_parameter_count_is_the_models_own():
-    from lmcommons.model import Decoder, DecoderConfig
+    from lmcommons.model import Decoder, ModelConfig
 
     for tied in (True, False):
         model = recipe.ModelRecipe(hidden_size=64, intermediate_size=96, num_hidden_layers=2, tie_word_embeddings=tied)
-        config = DecoderConfig(**model.model_dump(), vocab_size=300, bos_token_id=0, eos_token_id=0)
+        config = ModelConfig(**model.model_dump(), vocab_size=300, bos_token_id=0, eos_token_id=0)
         assert model.parameters(300) == sum(weight.numel() for weight in Decoder(config).parameters())
 
 
@@ -137,3 +184,11 @@ def test_the_command_starts_without_loading_torch():
     subprocess.run(
         [sys.executable, "-c", code, RECIPES / "quickstart.yaml"], check=True, capture_output=True, timeout=60
     )
+
+
+@pytest.mark.parametrize("family", recipe.FAMILIES)
+def test_less_memory_is_needed_at_least_where_less_is_kept(family):
+    settings = ("{loss: plain}", "{loss: fused}", "{loss: fused, gradient_checkpointing: true}")
+    texts = [f"{BASE}model: {{family: {family}}}\npretraining: {fields}\n" for fields in settings]
+    plain, fused, recomputed = (recipe.parse(text).training_memory() for text in texts)
+    assert plain > fused > recomputed

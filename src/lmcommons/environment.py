@@ -10,8 +10,8 @@ from typing import Any
 from lmcommons import __version__
 
 RECORDED_PACKAGES = (
-    "torch", "numpy", "transformers", "tokenizers", "tiktoken", "rustbpe", "rensa", "pyarrow", "safetensors",
-    "huggingface_hub", "pydantic",
+    "torch", "numpy", "transformers", "tokenizers", "sacrebleu", "tiktoken", "rustbpe", "rensa", "pyarrow",
+    "safetensors", "huggingface_hub", "pydantic",
 )  # fmt: skip
 
 

@@ -8,12 +8,15 @@ it, and the content of the sources. Its results lie in `OUT/NAME/STAGE/KEY/`, wi
 import hashlib
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcommons import environment, recipe
+from lmcommons.errors import RequestError
 from lmcommons.files import exclusive_lock, read_json, remove_leftovers, write_json, write_text
+from lmcommons.processes import ONE_PROCESS, Processes
 from lmcommons.progress import say
 from lmcommons.recipe import Provenance, Recipe
 
@@ -42,6 +45,8 @@ class Run:
     """namespace/name@commit, once the dataset is published"""
     hub: "Hub | None" = None
     """where the results go; None: nothing is published"""
+    processes: Processes = ONE_PROCESS
+    """what pretraining is started with"""
 
     def directory(self, stage: str) -> Path:
         return self.out / stage / self.keys[stage][:KEY_DIGITS]
@@ -57,23 +62,26 @@ class Run:
         return self.recipe.model_copy(update={"provenance": provenance})
 
 
-def run(path: Path, out: Path, until: str = "publishing") -> dict[str, Any]:
+def run(path: Path, out: Path, until: str = "publishing", processes: Processes = ONE_PROCESS) -> dict[str, Any]:
     """Run the stages of the recipe at `path` up to `until`, with results under `out`.
+
+    Of several machines the first one does so; the others take part in pretraining alone.
 
     Returns:
         For every stage its `directory`, `key`, whether it was `reused`, and its `report`.
 
     Raises:
-        RequestError: the recipe is wrong, or its data cannot be found.
+        RequestError: the recipe is wrong, its data cannot be found, or `processes` do not fit it.
         CommandError: a stage failed, or another run of this recipe is at work.
     """
     from lmcommons import data
 
     wanted = recipe.load(path)
+    processes.check(wanted.pretraining)
     recipe.check_memory(wanted, environment.memory())
     base = path.resolve().parent
     wanted = wanted.model_copy(update={"data": data.resolve(wanted.data, base), "provenance": None})
-    state = Run(wanted, base, out / wanted.name, data.fingerprint(wanted.data, base))
+    state = Run(wanted, base, out / wanted.name, data.fingerprint(wanted.data, base), processes=processes)
     stages = {
         "data": (_data_key, _data),
         "tokenizer": (_tokenizer_key, _tokenizer),
@@ -86,8 +94,10 @@ def run(path: Path, out: Path, until: str = "publishing") -> dict[str, Any]:
 
         state.hub = Hub.connect(wanted)  # before the work: hours later would be late to hear of a wrong token
     summary: dict[str, Any] = {}
-    with exclusive_lock(state.out / ".lock", "another lmc run works here; wait for it, or choose another --out"):
-        for stage in stages:
+    first = processes.node_rank == 0
+    busy = "another lmc run works here; wait for it, or choose another --out"
+    with exclusive_lock(state.out / ".lock", busy) if first else nullcontext():
+        for stage in stages if first else ():
             remove_leftovers(state.out / stage)
         for stage, (key, work) in stages.items():
             if stage == "publishing" and wanted.publishing is None:
@@ -95,7 +105,7 @@ def run(path: Path, out: Path, until: str = "publishing") -> dict[str, Any]:
                 break
             state.keys[stage] = _hash({"stage": stage, "version": VERSIONS[stage], **key(state)})
             summary[stage] = _stage(state, stage, work)
-            if stage == until:
+            if stage == until or (stage == "pretraining" and not first):
                 break
     return summary
 
@@ -113,10 +123,15 @@ def _stage(state: Run, stage: str, work: Any) -> dict[str, Any]:
     else:
         say(f"{stage}: {directory}")
         started = time.monotonic()
+        if state.processes.node_rank and stage != "pretraining":
+            raise RequestError(
+                f"{directory}: not there; run `lmc tokenizer RECIPE` before pretraining on several machines"
+            )
         report = work(state, directory)
         seconds = round(time.monotonic() - started, 1)
-        write_text(directory / "recipe.yaml", recipe.dump(state.resolved(environment.describe())))
-        write_json(record, {"stage": stage, "key": state.keys[stage], "seconds": seconds, "report": report})
+        if state.processes.node_rank == 0:
+            write_text(directory / "recipe.yaml", recipe.dump(state.resolved(environment.describe())))
+            write_json(record, {"stage": stage, "key": state.keys[stage], "seconds": seconds, "report": report})
         state.reports[stage] = report
         say(f"{stage}: done in {seconds:.0f} s")
     return {
@@ -141,14 +156,23 @@ def _data(state: Run, directory: Path) -> dict[str, Any]:
 
 
 def _tokenizer_key(state: Run) -> dict[str, Any]:
-    return {"data": state.keys["data"], "tokenizer": state.recipe.tokenizer.model_dump(mode="json")}
+    return {
+        "data": state.keys["data"],
+        "tokenizer": state.recipe.tokenizer.model_dump(mode="json"),
+        **_vocabulary(state),
+    }
 
 
 def _tokenizer(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import data, tokenizer
 
     texts = (document.text for document in data.read(state.directory("data"), "train"))
-    return tokenizer.train(texts, state.recipe.tokenizer, directory)
+    return tokenizer.train(texts, state.recipe.tokenizer, directory, **_vocabulary(state))
+
+
+def _vocabulary(state: Run) -> dict[str, Any]:
+    """What the model and its objective ask of the tokenizer."""
+    return {"kind": state.recipe.model.kind, "sentinels": state.recipe.sentinels}
 
 
 def _pretraining_key(state: Run) -> dict[str, Any]:
@@ -164,7 +188,8 @@ def _pretraining(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import training
 
     # Not atomic: its checkpoints are, and a run that was killed goes on from them.
-    return training.pretrain(state.recipe, state.directory("data"), state.directory("tokenizer"), directory)
+    dataset, tokenizer = state.directory("data"), state.directory("tokenizer")
+    return training.pretrain(state.recipe, dataset, tokenizer, directory, state.processes)
 
 
 def _evaluation_key(state: Run) -> dict[str, Any]:
@@ -178,14 +203,17 @@ def _evaluation_key(state: Run) -> dict[str, Any]:
 def _evaluation(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import evaluation
 
-    model = state.directory("pretraining") / "model"
-    results = evaluation.evaluate(
-        state.recipe.evaluation,
-        model,
-        state.directory("data"),
-        seed=state.recipe.seed,
-        context_length=state.recipe.pretraining.context_length,  # positions beyond it were never trained
-    )
+    model, dataset = state.directory("pretraining") / "model", state.directory("data")
+    if state.recipe.model.kind != "decoder":
+        results = evaluation.evaluate_objective(state.recipe, model, dataset)
+    else:
+        results = evaluation.evaluate(
+            state.recipe.evaluation,
+            model,
+            dataset,
+            seed=state.recipe.seed,
+            context_length=state.recipe.pretraining.context_length,  # positions beyond it were never trained
+        )
     write_json(directory / "results.json", results)
     return results
 

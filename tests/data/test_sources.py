@@ -53,6 +53,22 @@ def test_the_separator_cuts_a_file_into_documents(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_pair_is_a_document_with_a_tab_between_its_sides(tmp_path: Path) -> None:
+    rows = [{"source": "good\tmorning", "target": "guten Morgen"}, {"source": "tea", "target": "Tee"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    fields = {"text_field": "source", "target_field": "target", "licence": "CC0-1.0"}
+    for source in (
+        JsonLines(type="jsonl", paths=["pairs.jsonl"], **fields),
+        Parquet(type="parquet", paths=["pairs.parquet"], **fields),
+    ):
+        found = read(source, tmp_path)
+        assert [document.text for document in found] == ["good morning\tguten Morgen", "tea\tTee"]
+        assert found[1].source.endswith(":2")
+    with pytest.raises(RequestError, match=r"pairs\.parquet: no column 'translation'; its columns are source, target"):
+        read(Parquet(type="parquet", paths=["*.parquet"], **{**fields, "target_field": "translation"}), tmp_path)
+
+
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.text(alphabet="ab中😀", min_size=1, max_size=9), min_size=1), block=st.integers(1, 12))
 def test_a_separator_is_found_wherever_the_blocks_end(

@@ -170,9 +170,7 @@ def test_held_out_documents_that_share_thirteen_words_with_train_are_removed_and
 
 def test_the_split_depends_on_the_text_alone_and_has_the_asked_shares() -> None:
     recipe = SplitRecipe(validation=0.1, test=0.2)
-    many = documents(*(f"text {number}" for number in range(5000)))
-    first = [split_of(document, recipe) for document in many]
-    other = [Document("x", document.text, "elsewhere", "MIT") for document in many]
-    assert first == [split_of(document, recipe) for document in other]
+    first = [split_of(f"text {number}", recipe) for number in range(5000)]
+    assert first[5:8] == ["train", "test", "validation"]  # for ever: a text never moves to another split
     shares = {split: first.count(split) / 5000 for split in ("train", "validation", "test")}
     assert np.allclose([shares["train"], shares["validation"], shares["test"]], [0.7, 0.1, 0.2], atol=0.02)

@@ -128,7 +128,7 @@ def test_what_cannot_be_measured_is_one_line(home: Path, tmp_path: Path) -> None
     with pytest.raises(RequestError, match="the tokenizer has 700 tokens and the model only 600"):
         evaluation.evaluate(RECIPE, tmp_path / "small", home / "dataset")
     broken = write_model(tmp_path / "broken", home / "dataset")
-    torch.nn.init.constant_(broken.norm.weight, float("nan"))
+    torch.nn.init.constant_(broken.decoder.norm.weight, float("nan"))
     save(broken, tmp_path / "broken")
     with pytest.raises(CommandError, match=r"the likelihood of \d+ test documents is not finite"):
         evaluation.evaluate(RECIPE, tmp_path / "broken", home / "dataset")

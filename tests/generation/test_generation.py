@@ -13,7 +13,7 @@ from lmcommons import model as models
 from lmcommons import tokenizer as tokenizers
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.generation import Batch, SamplingParameters, Sequence, generate, packing, stream
-from lmcommons.generation.packing import PackedDecoder
+from lmcommons.generation.packing import PackedModel
 
 SHAPES = {
     "grouped": {},
@@ -66,10 +66,10 @@ def test_a_prompt_is_tokenised_as_transformers_does(directory: Path) -> None:
 
 def test_packed_weights_give_the_logits_of_the_model(directory: Path) -> None:
     decoder = models.load(directory)
-    packed = PackedDecoder(decoder)
+    packed = PackedModel(decoder)
     tokens = torch.randint(0, 400, (3, 20), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        ours = packed.logits(packed.hidden(tokens, packed.new_cache(3, 20)))
+        ours = packed.logits(packed.model.hidden(tokens, cache=packed.new_cache(3, 20)))
         assert torch.allclose(ours, decoder(tokens), atol=1e-5, rtol=1e-5)
 
 
@@ -84,9 +84,9 @@ def test_plain_products_take_the_place_of_packed_ones_where_torch_has_none(
 
     def logits() -> torch.Tensor:
         packing.can_pack.cache_clear()
-        packed = PackedDecoder(decoder)
+        packed = PackedModel(decoder)
         with torch.inference_mode():
-            return packed.logits(packed.hidden(tokens, packed.new_cache(3, 20)))
+            return packed.logits(packed.model.hidden(tokens, cache=packed.new_cache(3, 20)))
 
     expected = logits()
     assert packing.can_pack(torch.float32)
@@ -193,7 +193,7 @@ def test_a_stop_text_that_spans_tokens_ends_the_text_before_it(opened) -> None:
     assert stopped.finish_reason == "stop"
     assert stopped.text == whole.text[: whole.text.index(stop)]
     assert "".join(tokenizer.decode([token.id]) for token in stopped.tokens).startswith(stopped.text)
-    assert stopped.generated < 40
+    assert len(stopped.token_ids) < 40
 
 
 def test_generation_ends_at_the_end_of_the_context(opened) -> None:
@@ -201,7 +201,7 @@ def test_generation_ends_at_the_end_of_the_context(opened) -> None:
     prompt = prompts_of(tokenizer)[0]
     (completion,) = generate(decoder, tokenizer, [prompt], SamplingParameters(max_tokens=10_000))
     assert completion.finish_reason == "length"
-    assert len(prompt) + completion.generated == decoder.config.max_position_embeddings
+    assert len(prompt) + len(completion.token_ids) == decoder.config.max_position_embeddings
 
 
 def test_a_stream_is_the_completion_in_pieces(opened) -> None:
@@ -217,7 +217,7 @@ def test_a_stream_is_the_completion_in_pieces(opened) -> None:
 def test_no_tokens_are_generated_when_none_are_asked_for(opened) -> None:
     decoder, tokenizer = opened
     (completion,) = generate(decoder, tokenizer, [prompts_of(tokenizer)[0]], SamplingParameters(max_tokens=0))
-    assert (completion.text, completion.generated, completion.finish_reason) == ("", 0, "length")
+    assert (completion.text, len(completion.token_ids), completion.finish_reason) == ("", 0, "length")
 
 
 @pytest.mark.parametrize(
@@ -239,23 +239,23 @@ def test_a_parameter_out_of_range_is_named(wrong: dict) -> None:
 
 def test_damaged_weights_are_said_to_be_damaged(opened, tmp_path: Path) -> None:
     decoder, tokenizer = models.load(write_tiny_model(tmp_path)), opened[1]
-    decoder.layers[0].feed_forward.down.weight.data[0, 0] = torch.nan
+    decoder.decoder.layers[0].feed_forward.down.weight.data[0, 0] = torch.nan
     with pytest.raises(CommandError, match="damaged"):
         generate(decoder, tokenizer, [[0, 5]], SamplingParameters(max_tokens=5))
 
 
 def test_a_cache_that_does_not_fit_into_memory_is_one_line(opened) -> None:
     with pytest.raises(CommandError, match="10000000 rows of 1000000 tokens do not fit into memory"):
-        PackedDecoder(opened[0]).new_cache(10**7, 10**6)
+        PackedModel(opened[0]).new_cache(10**7, 10**6)
 
 
 def test_bfloat16_weights_are_close_to_float32(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
     exact, rounded = models.load(tmp_path), models.load(tmp_path, dtype=torch.bfloat16)
     tokens = torch.randint(0, 400, (2, 20), generator=torch.Generator().manual_seed(0))
-    packed = PackedDecoder(rounded)
+    packed = PackedModel(rounded)
     with torch.inference_mode():
-        logits = packed.logits(packed.hidden(tokens, packed.new_cache(2, 20)))
+        logits = packed.logits(packed.model.hidden(tokens, cache=packed.new_cache(2, 20)))
         reference = exact(tokens)
     assert logits.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(logits.flatten(), reference.flatten(), dim=0) > 0.999

@@ -4,9 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from lmcommons.generation import processors
+from lmcommons.generation import SamplingParameters, processors
 
 SCORES = st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=40)
 TIED = st.lists(st.sampled_from([-2.0, 0.0, 0.5, 3.0]), min_size=2, max_size=40)
@@ -32,6 +39,57 @@ def test_temperature_is_that_of_transformers(values: list[float], temperature: f
     scores = torch.tensor([values])
     ours = processors.temperature(scores, torch.tensor([temperature]))
     assert torch.equal(ours, TemperatureLogitsWarper(temperature)(None, scores))
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=SCORES | TIED, p=st.sampled_from([0.0, 0.1, 1.0]) | st.floats(0, 1, width=32), keep=st.integers(1, 5))
+def test_min_p_is_that_of_transformers(values: list[float], p: float, keep: int) -> None:
+    scores = torch.tensor([values])
+    ours = processors.min_p(scores, torch.tensor([p]), keep)
+    assert torch.equal(ours, MinPLogitsWarper(p, min_tokens_to_keep=keep)(None, scores))
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=SCORES | TIED, k=st.integers(1, 60), p=st.floats(0, 1, width=32), keep=st.integers(2, 5))
+def test_cuts_keep_as_many_tokens_as_asked(values: list[float], k: int, p: float, keep: int) -> None:
+    scores = torch.tensor([values])
+    ours = processors.top_k(scores, torch.tensor([k]), keep)
+    assert torch.equal(ours, TopKLogitsWarper(k, min_tokens_to_keep=keep)(None, scores))
+    ours = processors.top_p(scores, torch.tensor([p]), keep)
+    assert torch.equal(ours, TopPLogitsWarper(p, min_tokens_to_keep=keep)(None, scores))
+
+
+TEXTS = st.lists(st.integers(0, 4), min_size=1, max_size=12)  # few tokens, so that they repeat
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=3),
+    penalty=st.floats(0.1, 4),
+    size=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_penalties_are_those_of_transformers_for_texts_of_any_length(
+    texts: list[list[int]], penalty: float, size: int, seed: int
+) -> None:
+    logits = torch.randn(len(texts), 6, generator=torch.Generator().manual_seed(seed))
+    stops = torch.tensor([2, 5])
+    for asked, theirs in (
+        (SamplingParameters(repetition_penalty=penalty), RepetitionPenaltyLogitsProcessor(penalty)),
+        (SamplingParameters(no_repeat_ngram_size=size), NoRepeatNGramLogitsProcessor(size)),
+    ):
+        ours = processors.constrain(logits, [asked] * len(texts), texts.__getitem__, [0] * len(texts), stops)
+        for row, text in enumerate(texts):
+            assert torch.equal(ours[row], theirs(torch.tensor([text]), logits[row : row + 1])[0])
+
+
+def test_a_row_that_asks_for_nothing_is_left_alone() -> None:
+    logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(2))
+    asked = [SamplingParameters(), SamplingParameters(min_tokens=3), SamplingParameters(repetition_penalty=2.0)]
+    found = processors.constrain(logits, asked, lambda row: [1, 2], [2, 2, 2], torch.tensor([4]))
+    assert torch.equal(found[0], logits[0])
+    assert found[1].isinf().nonzero().tolist() == [[4]]
+    assert (found[2] != logits[2]).nonzero()[:, 0].tolist() == [1, 2]
 
 
 def test_each_row_has_its_own_values() -> None:

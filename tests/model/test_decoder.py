@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_models import SMALL, VOCABULARY, write_llama
 
-from lmcommons.model import Decoder, DecoderConfig, KeyValueCache, load
-from lmcommons.model.attention import attend_in_blocks
+from lmcommons.model import Decoder, ModelConfig, KeyValueCache, load, save
+from lmcommons.model.attention import Mask, attend_in_blocks
 from lmcommons.model.interop import llama
+from lmcommons.model.interop.tensors import to_transformers
 from lmcommons.model.positions import document_positions
 
 
 def decoder(**fields: object) -> Decoder:
     torch.manual_seed(5)
-    return Decoder(DecoderConfig(**SMALL | {"tie_word_embeddings": False} | fields))
+    return Decoder(ModelConfig(**SMALL | {"tie_word_embeddings": False} | fields))
 
 
 def tokens(batch: int, sequence: int, seed: int = 0) -> torch.Tensor:
@@ -50,8 +51,10 @@ def test_gradients_equal_those_of_transformers(tmp_path, fields):
     reference(given_tokens, labels=given_tokens).loss.backward()
     model.loss(given_tokens[:, :-1], given_tokens[:, 1:]).backward()
     theirs = {name: parameter.grad for name, parameter in reference.named_parameters()}
-    for name, gradient in llama.to_transformers(
-        {name: parameter.grad for name, parameter in model.named_parameters()}, model.config
+    for name, gradient in to_transformers(
+        model,
+        {name: parameter.grad for name, parameter in model.named_parameters()},
+        llama.correspondence(model.config),
     ).items():
         torch.testing.assert_close(gradient, theirs[name], atol=1e-5, rtol=1e-3)
 
@@ -80,7 +83,7 @@ def test_rows_of_a_cache_may_have_different_lengths_and_be_moved():
         rows = cache.rows(0, 3)
         model(padded, cache=rows)
         rows.advance(torch.tensor([5, 2, 9]))
-        cache.move_row(2, 0)
+        cache.select(torch.tensor([2, 1]))
         assert cache.lengths.tolist() == [9, 2, 9, 0]
         following = torch.tensor([[11], [12]])
         together = model(following, cache=cache.rows(0, 2))
@@ -130,7 +133,7 @@ def test_the_loss_of_a_token_has_no_gradient_from_later_tokens_or_other_document
         inputs["x"] = arguments[0]
         inputs["x"].retain_grad()
 
-    model.layers[0].register_forward_pre_hook(remember)
+    model.decoder.layers[0].register_forward_pre_hook(remember)
     model(given_tokens, document_ids=ids)[0, 7].sum().backward()
     reached = inputs["x"].grad[0].abs().sum(-1) > 0
     assert reached.tolist() == [False] * 4 + [True] * 4 + [False] * 4
@@ -167,9 +170,9 @@ def test_initial_weights_follow_the_seed_and_the_initializer_range():
     first, again = decoder(initializer_range=0.04), decoder(initializer_range=0.04)
     for name, parameter in first.named_parameters():
         assert torch.equal(parameter, again.get_parameter(name))
-    layer = first.layers[0]
+    layer = first.decoder.layers[0]
     assert first.embedding.detach().std() == pytest.approx(0.04, rel=0.1)
-    assert layer.feed_forward.gate_up.weight.detach().std() == pytest.approx(0.04, rel=0.1)
+    assert layer.feed_forward.up.weight.detach().std() == pytest.approx(0.04, rel=0.1)
     assert layer.feed_forward.down.weight.detach().std() == pytest.approx(0.04 / 6**0.5, rel=0.1)
     assert layer.attention.output.weight.detach().std() == pytest.approx(0.04 / 6**0.5, rel=0.1)
 
@@ -182,7 +185,7 @@ def test_the_recipe_counts_the_weights_right(tied):
 
 def test_a_special_token_outside_the_vocabulary_is_refused():
     with pytest.raises(ValueError, match="special token 97 is not below vocab_size 97"):
-        DecoderConfig(**SMALL | {"eos_token_id": [1, 97]})
+        ModelConfig(**SMALL | {"eos_token_id": [1, 97]})
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 3))
@@ -211,14 +214,13 @@ def test_attention_in_blocks_equals_the_definition(sequence, heads, masked, seed
     groups = heads[0] // heads[1]
     scores = query @ key.repeat_interleave(groups, 1).mT / 8**0.5
     expected = scores.masked_fill(~visible, -torch.inf).softmax(-1) @ value.repeat_interleave(groups, 1)
-    found = attend_in_blocks(query, key, value, visible if masked else None)
+    found = attend_in_blocks(query, key, value, Mask(True, visible if masked else None), 8**-0.5)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # the softmax is in float32
 
 
 def test_config_json_is_what_transformers_writes(tmp_path):
-    reference = write_llama(tmp_path, tie_word_embeddings=True)
-    written = json.loads((tmp_path / "config.json").read_text())
-    ours = llama.config_to_transformers(llama.config_from_transformers(written), torch.float32)
-    assert ours == {name: value for name, value in written.items() if name != "transformers_version"}
-    shapes = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
-    assert llama.shapes(llama.config_from_transformers(written)) == shapes
+    write_llama(tmp_path / "theirs", tie_word_embeddings=True)
+    save(load(tmp_path / "theirs"), tmp_path / "ours")
+    theirs, ours = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("theirs", "ours"))
+    unused = ("transformers_version", "pretraining_tp")
+    assert ours == {name: value for name, value in theirs.items() if name not in unused}

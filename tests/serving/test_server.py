@@ -18,6 +18,7 @@ from tiny_run import lmc
 
 from lmcommons.cli import main
 from lmcommons.errors import CommandError
+from lmcommons.model import ModelConfig, build, load, save
 from lmcommons.serving import Binding
 
 
@@ -171,6 +172,18 @@ def test_requests_that_run_too_long_after_a_signal_get_an_error(chat_directory: 
                 for _ in running:
                     pass
         assert server.process.wait(timeout=60) == 0
+
+
+def test_a_model_that_is_no_decoder_is_refused_in_one_line(
+    chat_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = shutil.copytree(chat_directory, tmp_path / "model")
+    vocabulary = load(chat_directory).config.vocab_size
+    config = ModelConfig(family="t5", vocab_size=vocabulary, decoder_start_token_id=0, hidden_size=32)
+    save(build(config), directory)
+    assert main.run(["serve", str(directory), "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"lmc: {directory}: an encoder-decoder model; this needs a decoder\n"
 
 
 def test_a_taken_port_is_one_line_before_the_model_is_read() -> None:

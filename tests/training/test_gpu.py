@@ -36,7 +36,7 @@ def test_a_run_on_a_gpu_learns_and_repeats_to_the_bit(dataset, tokenizer, tmp_pa
 def test_logits_on_a_gpu_are_those_of_the_processor():
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = model.DecoderConfig(**sizes, num_key_value_heads=2, vocab_size=300, bos_token_id=0, eos_token_id=0)
+    config = model.ModelConfig(**sizes, num_key_value_heads=2, vocab_size=300, bos_token_id=0, eos_token_id=0)
     decoder = model.Decoder(config).eval()
     tokens = torch.randint(300, (2, 40))
     document_ids = (torch.arange(40) // 13).expand(2, 40)

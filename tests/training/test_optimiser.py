@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_model import tiny_decoder
 
-from lmcommons.model import Decoder
+from lmcommons.model import Decoder, ModelConfig, build
+from lmcommons.model.linear import Linear
 from lmcommons.recipe import OptimizerRecipe
 from lmcommons.training.optimiser import Muon, Optimiser, orthogonalise
 
@@ -71,7 +72,8 @@ def test_muon_takes_the_hidden_matrices_and_adamw_the_rest():
     optimiser.step()
     muon = {key.split("/")[0] for key in optimiser.state() if key.endswith("/momentum")}
     adamw = {key.split("/")[0] for key in optimiser.state() if key.endswith("/exp_avg")}
-    hidden = {name for name, values in model.named_parameters() if name.startswith("layers") and values.ndim == 2}
+    matrices = {name for name, values in model.named_parameters() if values.ndim == 2}
+    hidden = {name for name in matrices if name.startswith("decoder.layers")}
     assert muon == hidden
     assert adamw == {name for name, _ in model.named_parameters()} - hidden
 
@@ -103,3 +105,57 @@ def test_the_learning_rate_scales_the_step():
         optimiser.step()
         steps.append(model.embedding.detach() - before)
     assert torch.allclose(steps[1], 0.25 * steps[0], atol=1e-7)
+
+
+def test_the_average_follows_the_weights_and_takes_their_place_for_a_while():
+    model = decoder()
+    optimiser = Optimiser(model, OptimizerRecipe(learning_rate=0.1), ema_decay=0.9)
+    expected, weights = None, []
+    for step in range(1, 5):
+        give_gradients(model, seed=step)
+        optimiser.step()
+        weights.append(model.embedding.detach().clone())
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = weights[-1] if expected is None else decay * expected + (1 - decay) * weights[-1]
+    with optimiser.averaged():
+        torch.testing.assert_close(model.embedding.detach(), expected)
+    assert torch.equal(model.embedding, weights[-1])
+
+
+def test_a_restored_average_goes_on():
+    model = decoder()
+    optimiser = Optimiser(model, OptimizerRecipe(name="muon"), ema_decay=0.9)
+    give_gradients(model)
+    optimiser.step()
+    twin = copy.deepcopy(model)
+    restored = Optimiser(twin, OptimizerRecipe(name="muon"), ema_decay=0.9)
+    restored.load_state(optimiser.state())
+    for each, using in ((model, optimiser), (twin, restored)):
+        give_gradients(each, seed=2)
+        using.step()
+    for name, value in optimiser.state().items():
+        assert torch.equal(value, restored.state()[name]), name
+
+
+def test_muon_leaves_a_matrix_without_gradient_alone():
+    with_gradient, without = torch.ones(8, 8), torch.ones(8, 8)
+    with_gradient.grad = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    Muon([(without, [8]), (with_gradient, [8])], lr=0.1, weight_decay=0.1).step()
+    assert torch.equal(without, torch.ones(8, 8))
+    assert not torch.equal(with_gradient, torch.ones(8, 8))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "t5", "marian", "xlnet"])
+def test_muon_takes_the_matrices_of_every_family_and_no_bias_norm_or_embedding(family):
+    model = build(tiny_config(family))
+    optimiser = Optimiser(model, OptimizerRecipe(name="muon"))
+    give_gradients(model)
+    optimiser.step()
+    muon = {key.split("/")[0] for key in optimiser.state() if key.endswith("/momentum")}
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)}
+    assert muon == linear - {"head.weight"}
+
+
+def tiny_config(family: str) -> ModelConfig:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
+    return ModelConfig(family=family, **sizes, pad_token_id=0)

@@ -29,8 +29,9 @@ from lmcommons import data, model, training
 from lmcommons import tokenizer as tokenizers
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.files import sha256_file
-from lmcommons.training.batches import PackedRows, encode
+from lmcommons.training.batches import encode
 from lmcommons.training.loop import RunState, mean_loss
+from lmcommons.training.objectives import CausalLanguageModelling
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +60,11 @@ def test_the_loss_falls_below_the_unigram_entropy_of_the_text(finished, dataset,
 def test_the_model_directory_holds_the_best_weights_and_the_tokenizer(finished, dataset, tokenizer, tmp_path):
     decoder = model.load(finished / "model")
     decoder.compute_dtype = torch.bfloat16 if "bfloat16" in (finished / "run.json").read_text() else torch.float32
-    rows = PackedRows(encode(dataset, tokenizer, tmp_path)["validation"], 64, seed=0)
+    objective = CausalLanguageModelling()
+    rows = objective.rows(encode(dataset, tokenizer, tmp_path)["validation"], 64, seed=0)
     batch = rows.batch(0, min(rows.rows_per_epoch, 32_768 // 64))
     report = json.loads((finished / "report.json").read_text())
-    assert mean_loss(decoder, [batch]) == pytest.approx(report["best_validation_loss"], rel=2e-3)
+    assert mean_loss(objective.loss, decoder, [batch]) == pytest.approx(report["best_validation_loss"], rel=2e-3)
     text = "for x in range(3):"
     assert tokenizers.load(finished / "model").encode(text) == tokenizers.load(tokenizer).encode(text)
 
@@ -261,6 +263,13 @@ def test_out_of_memory_says_which_setting_to_change(dataset, tokenizer, tmp_path
     )
     with pytest.raises(CommandError, match=r"out of memory .* raise pretraining\.gradient_accumulation from 1 to 2"):
         training.pretrain(recipe, dataset, tokenizer, tmp_path / "out")
+
+
+def test_parts_that_no_family_is_made_of_are_refused_before_training(dataset, tokenizer, tmp_path):
+    recipe = tiny_recipe(model={"positions": "learned"})
+    with pytest.raises(RequestError, match="positions 'learned' makes this model no llama"):
+        training.pretrain(recipe, dataset, tokenizer, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_absent_dataset_or_tokenizer_is_named(dataset, tokenizer, tmp_path):

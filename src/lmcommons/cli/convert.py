@@ -1,21 +1,39 @@
-"""`lmc import DIR_OR_REPO --out DIR` and `lmc export DIR --out DIR`: models to and from `transformers` directories.
+"""`lmc import DIR_OR_REPO --out DIR` and `lmc export DIR --out PATH`: models from and to the formats of others.
 
-Our models are `transformers` directories already, so both read every weight, refuse what we do not compute exactly, and
-write the same model anew: tensors in safetensors, the tokenizer's files, and nothing that could run code.
+Our models are `transformers` directories already. `import` reads one of ours or of theirs, or a GGUF file, refuses what
+we do not compute exactly, and writes the model anew: tensors in safetensors, the tokenizer's files, and nothing that
+could run code. `export` also writes GGUF for llama.cpp and what CTranslate2 reads.
 """
 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Models to and from `transformers` directories.")
+from lmcommons.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmcommons.model import Model
+
+app = typer.Typer(no_args_is_help=True, help="Models from and to the formats of others.")
+
+FAMILIES = "GPT-2, Llama and Qwen2, BERT, T5, Marian, XLNet"
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    transformers = "transformers"
+    gguf = "gguf"
+    ctranslate2 = "ctranslate2"
 
 
 class Precision(StrEnum):
-    """Of the weights that are written."""
+    """Of the weights that `import` writes."""
 
     stored = "stored"
     float32 = "float32"
@@ -23,46 +41,96 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
-Out = Annotated[Path, typer.Option(help="directory to write; must not be there yet")]
-Dtype = Annotated[Precision, typer.Option(help="precision of the weights that are written; stored: as they are")]
+# the precisions of each format, by its own names; the first is the one that is written where none is asked for
+PRECISIONS: dict[Format, tuple[str, ...]] = {
+    Format.transformers: tuple(Precision),
+    Format.gguf: ("f32", "bf16", "q8_0"),
+    Format.ctranslate2: ("float32", "int8"),
+}
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
-@app.command("import")
+@app.command("import", help=f"Read a model and write it as one of ours. Families: {FAMILIES}.")
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="DIR_OR_REPO", help="directory, or namespace/name[@revision] on the hub")
+        str,
+        typer.Argument(
+            metavar="DIR_OR_REPO",
+            help="directory, GGUF file (Llama, Qwen2, GPT-2), namespace/name or namespace/name@revision on a hub",
+        ),
     ],
-    out: Out,
-    dtype: Dtype = Precision.stored,
+    out: Annotated[Path, typer.Option(help="directory to write; must not be there yet")],
+    dtype: Annotated[
+        Precision, typer.Option(help="precision of the weights; stored: as they are, quantised ones in float32")
+    ] = Precision.stored,
     as_json: Json = False,
 ) -> None:
-    """Read a LlamaForCausalLM from a directory or the hub and write it as a model of ours."""
     from lmcommons.client import model_directory
+    from lmcommons.model import convert
 
-    _convert(model_directory(source), out, dtype, as_json)
+    precision = _torch_dtype(dtype)
+    if source.endswith(".gguf") and Path(source).is_file():
+        from lmcommons.model.interop import gguf
+
+        model = gguf.convert(Path(source), out, dtype=precision)
+    else:
+        model = convert(model_directory(source), out, dtype=precision)
+    _report(model, out, str(model.embedding.dtype).removeprefix("torch."), as_json)
 
 
 @app.command("export")
 def export(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="directory of a model")],
-    out: Out,
-    dtype: Dtype = Precision.stored,
+    out: Annotated[Path, typer.Option(help="directory (gguf: file) to write; must not be there yet")],
+    format_: Annotated[
+        Format,
+        typer.Option("--format", help="gguf: Llama, Qwen2, GPT-2; ctranslate2: these and T5, Marian, BERT states"),
+    ] = Format.transformers,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            "--quantization",
+            help="; ".join(f"{name}: {'|'.join(names)}" for name, names in PRECISIONS.items()),
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model as a directory that `transformers` loads."""
-    _convert(source, out, dtype, as_json)
+    """Write a model for `transformers`, llama.cpp (GGUF) or CTranslate2."""
+    precision = dtype or PRECISIONS[format_][0]
+    if precision not in PRECISIONS[format_]:
+        raise RequestError(f"--dtype {precision}: {format_} is written as one of {', '.join(PRECISIONS[format_])}")
+    from lmcommons.model import convert, load
+
+    if format_ is Format.transformers:
+        model = convert(source, out, dtype=_torch_dtype(precision))
+        precision = str(model.embedding.dtype).removeprefix("torch.")
+    elif format_ is Format.gguf:
+        from lmcommons.model.interop import gguf
+
+        model = load(source)
+        gguf.write(model, source, out, precision)
+    else:
+        from lmcommons.model.interop import ctranslate2
+
+        model = load(source)
+        ctranslate2.write(model, source, out, precision)
+    _report(model, out, precision, as_json)
 
 
-def _convert(source: Path, out: Path, dtype: Precision, as_json: bool) -> None:
+def _torch_dtype(name: str) -> "torch.dtype | None":
     import torch
 
-    from lmcommons.model import convert
+    return None if name == Precision.stored else getattr(torch, name)
 
-    model = convert(source, out, dtype=None if dtype is Precision.stored else getattr(torch, dtype))
-    parameters = model.config.parameters(model.config.vocab_size)
-    stored = str(model.embedding.dtype).removeprefix("torch.")
+
+def _report(model: "Model", out: Path, precision: str, as_json: bool) -> None:
+    from lmcommons.model.interop.directory import config_fields
+
+    (architecture,) = config_fields(model.config)["architectures"]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     if as_json:
-        typer.echo(json.dumps({"directory": str(out), "parameters": parameters, "dtype": stored}))
+        report = {"family": model.config.family, "architecture": architecture, "parameters": parameters}
+        typer.echo(json.dumps({"out": str(out), **report, "dtype": precision}))
     else:
-        typer.echo(f"{out}: LlamaForCausalLM, {parameters:,} parameters, {stored}")
+        typer.echo(f"{out}: {architecture} of the family {model.config.family}, {parameters:,} parameters, {precision}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lmcommons.pipeline import run as run_stages
+from lmcommons.processes import Processes
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,8 +28,14 @@ def _command(until: str) -> Callable[..., None]:
         recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe, YAML")],
         out: Annotated[Path, typer.Option("--out", help="results go to OUT/NAME/STAGE/KEY")] = Path("runs"),
         as_json: Annotated[bool, typer.Option("--json", help="print keys and reports of the stages as JSON")] = False,
+        per_node: Annotated[
+            int, typer.Option("--nproc-per-node", min=1, help="processes that pretrain on this machine, by torchrun")
+        ] = 1,
+        nodes: Annotated[int, typer.Option("--nnodes", min=1, help="machines that run this command together")] = 1,
+        node_rank: Annotated[int, typer.Option(min=0, help="which of the machines this is, from 0")] = 0,
+        rdzv_endpoint: Annotated[str, typer.Option(metavar="HOST:PORT", help="of the first machine")] = "",
     ) -> None:
-        summary = run_stages(recipe, out, until)
+        summary = run_stages(recipe, out, until, Processes(per_node, nodes, node_rank, rdzv_endpoint))
         if as_json:
             typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
             return

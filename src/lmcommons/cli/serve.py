@@ -30,11 +30,11 @@ def serve(
     With LMC_API_KEY in the environment, clients must send it as their API key.
     """
     from lmcommons.generation import Batch
-    from lmcommons.generation.loading import load
+    from lmcommons.generation.loading import load_decoder
     from lmcommons.serving import Binding, Engine, create_app, run
 
     with Binding(host, port) as binding:
-        decoder, tokenizer = load(model, device, dtype)
+        decoder, tokenizer = load_decoder(model, device, dtype)
         engine = Engine(Batch(decoder, tokenizer, max_rows=max_batch, max_length=max_length), max_waiting=max_waiting)
         del decoder  # the batch has its own layout of the weights
         served = name or (Path(model).resolve().name if Path(model).is_dir() else model)

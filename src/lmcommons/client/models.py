@@ -10,7 +10,7 @@ from lmcommons.client.connection import HTTPError, hub
 from lmcommons.errors import CommandError, RequestError
 
 REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
-MODEL_FILES = ["*.json", "*.safetensors", "*.jinja"]
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.spm"]  # the last three of tokenizers
 ANSWER_LIMIT = 10.0  # seconds for the first answer of the hub
 
 

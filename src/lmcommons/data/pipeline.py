@@ -80,7 +80,7 @@ def build(recipe: DataRecipe, base: Path, out: Path) -> dict[str, Any]:
 
     def train(documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
-            if split_of(document, recipe.split) == "train":
+            if split_of(document.text, recipe.split) == "train":
                 splits["train"].add(document)
                 yield document
             else:
@@ -97,7 +97,7 @@ def build(recipe: DataRecipe, base: Path, out: Path) -> dict[str, Any]:
             kept = list(overlap(held_out))
         steps.append(overlap)
         for split in ("validation", "test"):
-            chosen = [document for document in kept if split_of(document, recipe.split) == split]
+            chosen = [document for document in kept if split_of(document.text, recipe.split) == split]
             for document in chosen:
                 splits[split].add(document)
             dataset.write(directory, split, chosen)

@@ -44,10 +44,10 @@ def documents(source: Source, base: Path) -> Iterator[Document]:
                 yield from _text_file(path, display_name(path, base), source.document_separator, source.licence)
         case JsonLines():
             for path in files(source, base):
-                yield from _json_lines(path, display_name(path, base), source.text_field, source.licence)
+                yield from _json_lines(path, display_name(path, base), _fields(source), source.licence)
         case Parquet():
             for path in files(source, base):
-                yield from _parquet(path, display_name(path, base), source.text_field, source.licence)
+                yield from _parquet(path, display_name(path, base), _fields(source), source.licence)
 
 
 def files(source: TextFiles | JsonLines | Parquet, base: Path) -> list[Path]:
@@ -74,12 +74,17 @@ def display_name(path: Path, base: Path) -> str:
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
 
 
+def _fields(source: JsonLines | Parquet | HubDataset) -> list[str]:
+    """The fields that make a document's text: one, or those of a pair."""
+    return [source.text_field] if source.target_field is None else [source.text_field, source.target_field]
+
+
 def _hub_file(source: HubDataset, name: str, path: Path, card_licence: str | None) -> Iterator[Document]:
     licence = source.licence or card_licence
     if name.endswith(".parquet"):
-        yield from _parquet(path, name, source.text_field, licence)
+        yield from _parquet(path, name, _fields(source), licence)
     elif name.endswith((".jsonl", ".json")):
-        yield from _json_lines(path, name, source.text_field, licence)
+        yield from _json_lines(path, name, _fields(source), licence)
     else:
         yield from _text_file(path, name, None, licence)
 
@@ -94,16 +99,16 @@ def _text_file(path: Path, name: str, separator: str | None, licence: str | None
             for text in complete:
                 count += 1
                 if text.strip():
-                    yield _document({"text": text}, "text", f"{name}#{count}", licence)
+                    yield _document({"text": text}, ["text"], f"{name}#{count}", licence)
         if len(pending) > LARGEST_DOCUMENT:
             raise RequestError(
                 f"{name}: a document of more than {LARGEST_DOCUMENT:,} characters; "
                 "set document_separator to the text that stands between documents, or split the file"
             )
     if not separator:
-        yield _document({"text": pending}, "text", name, licence)
+        yield _document({"text": pending}, ["text"], name, licence)
     elif pending.strip():
-        yield _document({"text": pending}, "text", f"{name}#{count + 1}", licence)
+        yield _document({"text": pending}, ["text"], f"{name}#{count + 1}", licence)
 
 
 def _text_blocks(path: Path, name: str) -> Iterator[str]:
@@ -129,7 +134,7 @@ def _text_blocks(path: Path, name: str) -> Iterator[str]:
         raise RequestError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def _json_lines(path: Path, name: str, text_field: str, licence: str | None) -> Iterator[Document]:
+def _json_lines(path: Path, name: str, fields: list[str], licence: str | None) -> Iterator[Document]:
     try:
         with path.open("rb") as file:
             number = 0
@@ -139,7 +144,7 @@ def _json_lines(path: Path, name: str, text_field: str, licence: str | None) -> 
                 if len(line) > LARGEST_DOCUMENT:
                     raise RequestError(f"{place}: a line of more than {LARGEST_DOCUMENT:,} bytes")
                 if line.strip():
-                    yield _document(_json_object(line, place), text_field, place, licence)
+                    yield _document(_json_object(line, place), fields, place, licence)
     except OSError as error:
         raise RequestError(f"{name}: cannot be read: {error.strerror}") from error
 
@@ -156,38 +161,41 @@ def _json_object(line: bytes, place: str) -> dict[str, Any]:
     return value
 
 
-def _parquet(path: Path, name: str, text_field: str, licence: str | None) -> Iterator[Document]:
+def _parquet(path: Path, name: str, fields: list[str], licence: str | None) -> Iterator[Document]:
     try:
         with pq.ParquetFile(path) as file:
             known = file.schema_arrow.names
-            if text_field not in known:
-                raise RequestError(f"{name}: no column {text_field!r}; its columns are {', '.join(known)}")
-            columns = list(dict.fromkeys([text_field, *(c for c in ("id", "source", "licence") if c in known)]))
+            if missing := [field for field in fields if field not in known]:
+                raise RequestError(f"{name}: no column {missing[0]!r}; its columns are {', '.join(known)}")
+            columns = list(dict.fromkeys([*fields, *(c for c in ("id", "source", "licence") if c in known)]))
             number = 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
-                    yield _document(row, text_field, f"{name}:{number}", licence)
+                    yield _document(row, fields, f"{name}:{number}", licence)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise RequestError(f"{name}: not readable as Parquet: {error}") from error
     except OSError as error:
         raise RequestError(f"{name}: cannot be read: {error}") from error
 
 
-def _document(row: dict[str, Any], text_field: str, place: str, licence: str | None) -> Document:
+def _document(row: dict[str, Any], fields: list[str], place: str, licence: str | None) -> Document:
     """A row as a document; `id`, `source` and `licence` of its own win over `place` and `licence`."""
-    if text_field not in row:
-        raise RequestError(f"{place}: no field {text_field!r}; its fields are {', '.join(map(str, row)) or 'none'}")
-    text = row[text_field]
-    if not isinstance(text, str):
-        raise RequestError(f"{place}: {text_field!r} is {type(text).__name__}, not text")
+    for field in fields:
+        if field not in row:
+            raise RequestError(f"{place}: no field {field!r}; its fields are {', '.join(map(str, row)) or 'none'}")
+        if not isinstance(row[field], str):
+            raise RequestError(f"{place}: {field!r} is {type(row[field]).__name__}, not text")
+    first, *others = (row[field] for field in fields)
+    text = "\t".join([first.replace("\t", " ") if others else first, *others])
     try:
         digest = hashlib.sha256(text.encode()).hexdigest()[:32]
     except UnicodeEncodeError as error:
         raise RequestError(
-            f"{place}: {text_field!r} has a lone surrogate at character {error.start}: not Unicode"
+            f"{place}: {fields[0]!r} has a lone surrogate at character {error.start}: not Unicode"
         ) from error
-    own = {field: value for field in ("id", "source", "licence") if isinstance(value := row.get(field), str) and value}
+    told = {"id", "source", "licence"} - set(fields)
+    own = {field: value for field in told if isinstance(value := row.get(field), str) and value}
     found = own.get("licence", licence)
     if found is None:
         raise RequestError(

@@ -8,9 +8,9 @@ from lmcommons.data.words import overlaps
 from lmcommons.recipe import SplitRecipe
 
 
-def split_of(document: Document, recipe: SplitRecipe) -> str:
+def split_of(text: str, recipe: SplitRecipe) -> str:
     """The split of a document by the hash of its text, so that adding other documents never moves it."""
-    digest = hashlib.sha256(document.text.encode()).digest()
+    digest = hashlib.sha256(text.encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     if place < recipe.test:
         return "test"

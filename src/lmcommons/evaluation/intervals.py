@@ -16,6 +16,12 @@ def resample(sums: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.f
     return np.stack([sums[random.integers(0, count, count)].sum(axis=0) for _ in range(samples)])
 
 
+def measured(values: NDArray[np.float64]) -> dict[str, float]:
+    """The measured value, which is the first, with the interval that the resampled ones span."""
+    low, high = interval(values[1:])
+    return {"value": float(values[0]), "low": low, "high": high}
+
+
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """The central 95 % of resampled values (percentile interval)."""
     tail = (1 - CONFIDENCE) / 2

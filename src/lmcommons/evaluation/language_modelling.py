@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lmcommons import data, tokenizer
-from lmcommons import model as models
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.evaluation.compression import xz_bytes, xz_bytes_given
-from lmcommons.evaluation.intervals import CONFIDENCE, interval, resample
+from lmcommons.evaluation.intervals import CONFIDENCE, measured, resample
 from lmcommons.evaluation.likelihood import document_nats
 from lmcommons.evaluation.ngram import NgramModel
+from lmcommons.generation.loading import load_decoder
 from lmcommons.progress import Task, task
 from lmcommons.recipe import EvaluationRecipe
 
@@ -47,12 +46,7 @@ def evaluate(
         RequestError: a directory is not a model, or not a dataset; or the two do not fit.
         CommandError: the model's likelihood is not finite.
     """
-    words = tokenizer.load(model)
-    decoder = models.load(model, device="cuda" if torch.cuda.is_available() else "cpu").eval()
-    if words.vocab_size > decoder.config.vocab_size:
-        raise RequestError(
-            f"{model}: the tokenizer has {words.vocab_size} tokens and the model only {decoder.config.vocab_size}"
-        )
+    decoder, words = load_decoder(str(model), precision="float32")
     context = min(context_length or decoder.config.max_position_embeddings, decoder.config.max_position_embeddings)
     texts = [document.text for document in data.read(dataset, "test")]
     train = [document.text for document in data.read(dataset, "train")]
@@ -88,9 +82,9 @@ def evaluate(
         "tokens": int(sizes[:, 0].sum()),
         "bytes": int(sizes[:, 1].sum()),
         "context_length": context,
-        "loss": _measured(loss),
-        "perplexity": _measured(np.exp(loss)),
-        "bits_per_byte": _measured(bits),
+        "loss": measured(loss),
+        "perplexity": measured(np.exp(loss)),
+        "bits_per_byte": measured(bits),
         "baselines": baselines,
         "overlap": {"ngram": OVERLAP_NGRAM, "documents": sum(shared)},
         "bootstrap": {"samples": recipe.bootstrap_samples, "seed": seed, "confidence": CONFIDENCE},
@@ -116,20 +110,14 @@ def _ngram_nats(
     return found
 
 
-def _measured(values: Floats) -> dict[str, float]:
-    """The measured value (the first) with the interval that the resampled ones span."""
-    low, high = interval(values[1:])
-    return {"value": float(values[0]), "low": low, "high": high}
-
-
 def _compared(model: Floats, baseline: Floats) -> dict[str, Any]:
     """A baseline's bits per byte, and the model's less these on the same resamples of documents.
 
     A compressor gives one number for the whole text: its resamples are equal, and the interval is the model's.
     """
-    difference = _measured(model - baseline)
+    difference = measured(model - baseline)
     return {
-        "bits_per_byte": _measured(baseline),
+        "bits_per_byte": measured(baseline),
         "difference": difference,
         "model_is_better": difference["high"] < 0,
     }

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmcommons.model import Decoder
-from lmcommons.model.decoder import IGNORED
+from lmcommons.model import IGNORED, Decoder
 from lmcommons.progress import task
 
 LOGITS_BYTES = 64 << 20  # of a batch's float32 logits

@@ -14,13 +14,18 @@ LABELS = {
 
 
 def table(results: dict[str, Any]) -> str:
-    """The model and its baselines as a Markdown table: bits per byte, lowest first, and the model's difference."""
-    rows = [(results["bits_per_byte"], "**this model**", "")]
+    """The model and its baselines as a Markdown table, lowest first, with the model's difference.
+
+    In bits per byte, or for a model that gives a whole text no likelihood in nats per target of its objective.
+    """
+    metric = "bits_per_byte" if "bits_per_byte" in results else "loss"
+    unit = "bits per byte" if metric == "bits_per_byte" else f"nats per target of {results['objective']}"
+    rows = [(results[metric], "**this model**", "")]
     for name, found in results["baselines"].items():
         difference = found["difference"]
-        rows.append((found["bits_per_byte"], LABELS[name], f"{difference['value']:+.3f} ({_interval(difference)})"))
+        rows.append((found[metric], LABELS[name], f"{difference['value']:+.3f} ({_interval(difference)})"))
     rows.sort(key=lambda row: row[0]["value"])
-    lines = ["| | bits per byte | 95 % interval | this model's difference |", "|---|---|---|---|"]
+    lines = [f"| | {unit} | 95 % interval | this model's difference |", "|---|---|---|---|"]
     for bits, label, difference in rows:
         spread = _interval(bits) if bits["low"] < bits["high"] else "–"
         lines.append(f"| {label} | {bits['value']:.3f} | {spread} | {difference} |")
@@ -28,13 +33,22 @@ def table(results: dict[str, Any]) -> str:
 
 
 def eval_results(results: dict[str, Any], *, dataset: str, revision: str, source: str | None = None) -> str:
-    """The text of a `.eval_results/*.yaml` file: bits per byte, perplexity and loss, as `huggingface_hub` reads it.
+    """The text of a `.eval_results/*.yaml` file: what was measured, as `huggingface_hub` reads it.
 
     Args:
         dataset: `namespace/name` of the dataset whose test split was read.
         revision: its commit.
         source: address of something that shows how the numbers came about.
     """
+    if "bits_per_byte" in results:
+        measured_on = f"{results['tokens']} tokens, {results['bytes']} bytes"
+        metrics = {"bits_per_byte": "bits per UTF-8 byte, lower is better"}
+        metrics |= {"perplexity": "per token", "loss": "nats per token"}
+        drawn, number = "documents", results["documents"]
+    else:
+        measured_on = f"{results['targets']} targets"
+        metrics = {"perplexity": f"per target of {results['objective']}", "loss": "nats per target"}
+        drawn, number = "rows", results["rows"]
     entries = [
         EvalResultEntry(
             dataset_id=dataset,
@@ -43,16 +57,11 @@ def eval_results(results: dict[str, Any], *, dataset: str, revision: str, source
             dataset_revision=revision,
             source_url=source,
             notes=(
-                f"{unit}; 95 % interval {_interval(results[metric])} (bootstrap over documents, "
-                f"n = {results['documents']}); {results['tokens']} tokens, {results['bytes']} bytes of the "
-                f"{results['split']} split; context {results['context_length']} tokens"
+                f"{unit}; 95 % interval {_interval(results[metric])} (bootstrap over {drawn}, n = {number}); "
+                f"{measured_on} of the {results['split']} split; context {results['context_length']} tokens"
             ),
         )
-        for metric, unit in (
-            ("bits_per_byte", "bits per UTF-8 byte, lower is better"),
-            ("perplexity", "per token"),
-            ("loss", "nats per token"),
-        )
+        for metric, unit in metrics.items()
     ]
     return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=110)
 

@@ -11,12 +11,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lmcommons.errors import CommandError, RequestError
+from lmcommons.errors import RequestError
 from lmcommons.generation import processors
-from lmcommons.generation.packing import PackedDecoder
+from lmcommons.generation.parameters import Parameters
+from lmcommons.generation.rows import beginning, open_rows
 from lmcommons.generation.sequence import Delta, Sequence, Token
 from lmcommons.generation.text_stream import TextStream
-from lmcommons.model import Decoder
+from lmcommons.model import Model
 
 PREFILL_TOKENS = 4096  # padded tokens that are read in one step, so that a step stays short for the running sequences
 DESCRIBED_TOKENS = 512  # of a prompt, whose logits are held at once
@@ -42,31 +43,31 @@ class Batch:
     sums, which a different number of rows may change in the last bit.)
     """
 
-    def __init__(self, model: Decoder, tokenizer: Vocabulary, *, max_rows: int, max_length: int | None = None) -> None:
-        self._model = PackedDecoder(model)
+    def __init__(self, model: Model, tokenizer: Vocabulary, *, max_rows: int, max_length: int | None = None) -> None:
+        self._rows = open_rows(model, max_rows, max_length)
+        self._config = model.config
         self._token_bytes: Callable[[int], bytes] = tokenizer.token_bytes
         self._stop_token_ids = frozenset(tokenizer.stop_token_ids)
         # A model's vocabulary may be padded beyond the tokenizer's: what has no text is never generated.
         self._vocab_size = min(model.config.vocab_size, tokenizer.vocab_size)
-        self.max_rows = max_rows
-        self.max_length = min(max_length or model.config.max_position_embeddings, model.config.max_position_embeddings)
-        self._cache = self._model.new_cache(max_rows, self.max_length)
-        self.sequences: list[Sequence] = []  # sequence i has row i of the cache
+        self._stop_tokens = torch.tensor(
+            [token for token in self._stop_token_ids if token < self._vocab_size],
+            dtype=torch.int64,
+            device=self._rows.device,
+        )
+        self.max_rows, self.max_length = max_rows, self._rows.max_length
+        self.sequences: list[Sequence] = []  # sequence i has row i
 
     def check(self, sequence: Sequence) -> None:
         """Say whether a sequence can be continued at all.
 
         Raises:
-            RequestError: the prompt is empty, fills the context, or has a token that the model does not know.
+            RequestError: the prompt is empty, fills the context, or has a token that the model does not know; or its
+                log-probabilities are asked of a model that has none.
         """
-        length = len(sequence.prompt)
-        if length == 0:
-            raise RequestError("the prompt has no tokens")
-        if length + min(1, sequence.parameters.max_tokens) > self.max_length:
-            raise RequestError(f"the prompt has {length} tokens and the model's context is {self.max_length} tokens")
-        wrong = next((token for token in sequence.prompt if not 0 <= token < self._vocab_size), None)
-        if wrong is not None:
-            raise RequestError(f"the prompt has token {wrong}; the vocabulary has {self._vocab_size}")
+        check_prompt(sequence.prompt, self._rows.room(sequence.prompt), sequence.parameters, self._vocab_size)
+        if sequence.parameters.echo_logprobs and self._config.kind != "decoder":
+            raise RequestError(f"only a decoder gives a prompt's own log-probabilities, not {self._config.kind} models")
 
     def admit(self, waiting: deque[Sequence]) -> list[tuple[Sequence, Delta]]:
         """Take checked sequences from the front of `waiting`, as many as there is room for, and read their prompts.
@@ -85,50 +86,37 @@ class Batch:
     @torch.inference_mode()
     def step(self) -> list[tuple[Sequence, Delta]]:
         """Compute the next token of every sequence. A sequence whose delta has a finish reason has left the batch."""
-        rows = self._cache.rows(0, len(self.sequences))
-        last = torch.tensor([[sequence.generated[-1]] for sequence in self.sequences], device=self._model.device)
-        hidden = self._model.hidden(last, rows)
-        rows.advance(1)
-        return self._continue(self.sequences, self._model.logits(hidden[:, -1]))
+        last = torch.tensor([sequence.generated[-1] for sequence in self.sequences], device=self._rows.device)
+        return self._continue(self.sequences, self._rows.logits(self._rows.step(last)))
 
     def remove(self, leaving: Iterable[Sequence]) -> None:
         """Drop sequences from the batch; ones that are not in it are ignored."""
+        order = list(range(len(self.sequences)))
         for sequence in leaving:
             if sequence in self.sequences:
-                row, final = self.sequences.index(sequence), len(self.sequences) - 1
-                if row != final:
-                    self._cache.move_row(final, row)
-                    self.sequences[row] = self.sequences[final]
+                place, final = self.sequences.index(sequence), len(self.sequences) - 1
+                self.sequences[place], order[place] = self.sequences[final], order[final]
                 self.sequences.pop()
+                order.pop()
+        if len(order) < self._rows.count:
+            self._rows.select(torch.tensor(order, dtype=torch.int64, device=self._rows.device))
 
     @torch.inference_mode()
     def _prefill(self, taken: list[Sequence]) -> list[tuple[Sequence, Delta]]:
-        first = len(self.sequences)
-        rows = self._cache.rows(first, first + len(taken))
-        rows.lengths.zero_()
-        lengths = torch.tensor([len(sequence.prompt) for sequence in taken], device=self._model.device)
-        tokens = torch.zeros(len(taken), int(lengths.max()), dtype=torch.int64)
-        for row, sequence in enumerate(taken):
-            tokens[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
-        hidden = self._model.hidden(tokens.to(self._model.device), rows)
-        rows.advance(lengths)
+        states = self._rows.start([sequence.prompt for sequence in taken])
         self.sequences += taken
-        for row, sequence in enumerate(taken):
+        for sequence, known in zip(taken, states, strict=True):
             if sequence.parameters.echo_logprobs:
-                self._describe_prompt(sequence, hidden[row, : len(sequence.prompt) - 1])
-        last = hidden[torch.arange(len(taken), device=hidden.device), lengths - 1]
-        return self._continue(taken, self._model.logits(last))
+                self._describe_prompt(sequence, known[:-1])
+        return self._continue(taken, self._rows.logits(torch.stack([known[-1] for known in states])))
 
     def _continue(self, sequences: list[Sequence], logits: Tensor) -> list[tuple[Sequence, Delta]]:
         """Choose the next token of each sequence from logits `[sequences, vocab]`, and let go of those that end."""
-        if not torch.isfinite(logits).all():
-            raise CommandError("the model computes values that are not numbers: its weights are damaged")
-        logits = logits[:, : self._vocab_size]
-        chosen = _choose(sequences, logits)
-        reports = _logprobs(sequences, logits, chosen)
+        chosen = self._choose(sequences, logits[:, : self._vocab_size])
+        reports = self._logprobs(sequences, logits, chosen)
         deltas = []
         for sequence, token_id, (logprob, alternatives) in zip(sequences, chosen, reports, strict=True):
-            most = min(sequence.parameters.max_tokens, self.max_length - len(sequence.prompt))
+            most = min(sequence.parameters.max_tokens, self._rows.room(sequence.prompt))
             if most == 0:
                 delta = Delta("", (), "length")
             else:
@@ -137,55 +125,67 @@ class Batch:
         self.remove([sequence for sequence, delta in deltas if delta.finish_reason])
         return deltas
 
-    def _describe_prompt(self, sequence: Sequence, hidden: Tensor) -> None:
-        """Give the prompt its log-probabilities; hidden `[prompt - 1, hidden]` predicts all but the first."""
+    def _describe_prompt(self, sequence: Sequence, states: Tensor) -> None:
+        """Give the prompt its log-probabilities; states [prompt - 1, hidden] predict all but the first."""
         text = TextStream()
         reports: list[tuple[float | None, tuple[tuple[int, float], ...]]] = [(None, ())]
         following = sequence.prompt[1:]
         for start in range(0, len(following), DESCRIBED_TOKENS):
             part = slice(start, start + DESCRIBED_TOKENS)
-            logits = self._model.logits(hidden[part])[:, : self._vocab_size]
-            reports += _logprobs([sequence] * len(logits), logits, following[part])
+            logits = self._rows.logits(states[part])
+            reports += self._logprobs([sequence] * len(logits), logits, following[part])
         for token_id, (logprob, alternatives) in zip(sequence.prompt, reports, strict=True):
             sequence.prompt_tokens.append(Token(token_id, text.decoded, logprob, alternatives))
             text.push(self._token_bytes(token_id))
 
-
-def _choose(sequences: list[Sequence], logits: Tensor) -> list[int]:
-    """The next token of each sequence by its own parameters."""
-    chosen = logits.argmax(-1)
-    drawn = [row for row, sequence in enumerate(sequences) if sequence.parameters.temperature > GREEDY_BELOW]
-    if drawn:
-        asked = [sequences[row].parameters for row in drawn]
-        device = logits.device
-        scores = processors.temperature(
-            logits[drawn], torch.tensor([each.temperature for each in asked], device=device)
+    def _choose(self, sequences: list[Sequence], logits: Tensor) -> list[int]:
+        """The next token of each sequence by its own parameters."""
+        parameters = [sequence.parameters for sequence in sequences]
+        scores = processors.constrain(
+            logits,
+            parameters,
+            lambda row: [*beginning(self._config, sequences[row].prompt), *sequences[row].generated],
+            [len(sequence.generated) for sequence in sequences],
+            self._stop_tokens,
         )
-        vocabulary = logits.size(-1)
-        k = torch.tensor([each.top_k or vocabulary for each in asked], device=device)
-        if (limited := k < vocabulary).any():
-            scores[limited] = processors.top_k(scores[limited], k[limited])
-        p = torch.tensor([each.top_p for each in asked], device=device)
-        if (limited := p < 1).any():
-            scores[limited] = processors.top_p(scores[limited], p[limited])
-        uniforms = torch.tensor([sequences[row].uniform() for row in drawn], dtype=torch.float64, device=device)
-        chosen[drawn] = processors.draw(scores, uniforms)
-    return chosen.tolist()
+        if scores is not logits and (scores == -torch.inf).all(-1).any():
+            raise RequestError("no token is left to choose: no_repeat_ngram_size and min_tokens forbid all of them")
+        chosen = scores.argmax(-1)
+        drawn = [row for row, each in enumerate(parameters) if each.temperature > GREEDY_BELOW]
+        if drawn:
+            narrowed = processors.narrow(scores[drawn], [parameters[row] for row in drawn])
+            uniforms = [sequences[row].uniform() for row in drawn]
+            chosen[drawn] = processors.draw(narrowed, torch.tensor(uniforms, dtype=torch.float64, device=scores.device))
+        return chosen.tolist()
+
+    def _logprobs(
+        self, sequences: list[Sequence], logits: Tensor, chosen: list[int]
+    ) -> list[tuple[float | None, tuple[tuple[int, float], ...]]]:
+        """For each sequence that asks: the log-probability of its token, and of the best alternatives."""
+        reports: list[tuple[float | None, tuple[tuple[int, float], ...]]] = [(None, ())] * len(sequences)
+        asking = [row for row, sequence in enumerate(sequences) if sequence.parameters.logprobs is not None]
+        if asking:
+            scores = logits[asking].log_softmax(-1)[:, : self._vocab_size]
+            most = min(max(sequences[row].parameters.logprobs or 0 for row in asking), scores.size(-1))
+            values, tokens = (found.tolist() for found in scores.topk(most))
+            own = scores.gather(1, torch.tensor([[chosen[row]] for row in asking], device=scores.device)).tolist()
+            for place, row in enumerate(asking):
+                wanted = sequences[row].parameters.logprobs or 0
+                alternatives = tuple(zip(tokens[place][:wanted], values[place][:wanted], strict=True))
+                reports[row] = (own[place][0], alternatives)
+        return reports
 
 
-def _logprobs(
-    sequences: list[Sequence], logits: Tensor, chosen: list[int]
-) -> list[tuple[float | None, tuple[tuple[int, float], ...]]]:
-    """For each sequence that asks: the log-probability of its token, and of the best alternatives."""
-    reports: list[tuple[float | None, tuple[tuple[int, float], ...]]] = [(None, ())] * len(sequences)
-    asking = [row for row, sequence in enumerate(sequences) if sequence.parameters.logprobs is not None]
-    if asking:
-        scores = logits[asking].log_softmax(-1)
-        most = min(max(sequences[row].parameters.logprobs or 0 for row in asking), scores.size(-1))
-        values, tokens = (found.tolist() for found in scores.topk(most))
-        own = scores.gather(1, torch.tensor([[chosen[row]] for row in asking], device=scores.device)).tolist()
-        for place, row in enumerate(asking):
-            wanted = sequences[row].parameters.logprobs or 0
-            alternatives = tuple(zip(tokens[place][:wanted], values[place][:wanted], strict=True))
-            reports[row] = (own[place][0], alternatives)
-    return reports
+def check_prompt(prompt: list[int], room: int, parameters: Parameters, vocab_size: int) -> None:
+    """Say whether a prompt can be continued where there is `room` for so many tokens after it.
+
+    Raises:
+        RequestError: it fills the context, or has a token that the model does not know.
+    """
+    if room < min(1, parameters.max_tokens):
+        raise RequestError(
+            f"the prompt has {len(prompt)} tokens and the model's context is {len(prompt) + room} tokens"
+        )
+    wrong = next((token for token in prompt if not 0 <= token < vocab_size), None)
+    if wrong is not None:
+        raise RequestError(f"the prompt has token {wrong}; the vocabulary has {vocab_size}")

@@ -39,21 +39,34 @@ class Delta:
 
 
 @dataclass(frozen=True)
-class Completion:
-    """A finished continuation.
+class Continuation:
+    """A finished text.
 
     Attributes:
         text: without the stop text.
-        tokens: those of the text; neither the stop token nor the tokens of a stop text.
+        token_ids: all that were generated, the stop token and those of a stop text included.
+        score: of beam search, the sum of its tokens' log-probabilities (in nats, after penalties and cuts) divided by
+            their number ** length_penalty; else the sum of their log-probabilities in the model's own distribution,
+            None where `logprobs` was not asked for.
         finish_reason: "stop" (a stop token or text) or "length" (`max_tokens`, or the end of the context).
-        generated: how many tokens were computed, the stop token and those of a stop text included.
-        prompt_tokens: the prompt with log-probabilities, when `echo_logprobs` asked for it.
     """
 
     text: str
-    tokens: list[Token]
+    token_ids: list[int]
+    score: float | None
     finish_reason: FinishReason
-    generated: int
+
+
+@dataclass(frozen=True)
+class Completion(Continuation):
+    """A text that was continued a token at a time.
+
+    Attributes:
+        tokens: those of the text; neither the stop token nor the tokens of a stop text.
+        prompt_tokens: the prompt with log-probabilities, when `echo_logprobs` asked for it.
+    """
+
+    tokens: list[Token]
     prompt_tokens: list[Token]
 
 
@@ -65,6 +78,7 @@ class Sequence:
         self.parameters = parameters
         self.prompt_tokens: list[Token] = []
         self.generated: list[int] = []
+        self.score = None if parameters.logprobs is None else 0.0
         self._random = random.Random(parameters.seed)
         self._text = TextStream(parameters.stop)
         self._waiting: deque[tuple[Token, int]] = deque()  # with the end of each, in characters
@@ -84,6 +98,8 @@ class Sequence:
     ) -> Delta:
         """Add the next token; `most` is how many tokens may be generated in all."""
         self.generated.append(token_id)
+        if self.score is not None and logprob is not None:
+            self.score += logprob
         if token_id in stop_token_ids:
             return self._end("stop", self._text.finish())
         token = Token(token_id, self._text.decoded, logprob, alternatives)

@@ -1,14 +1,36 @@
-"""The models: small modules that later families share, and the decoder that is composed of them.
+"""The models: small modules that all families share, and the four ways in which they are composed.
 
-`decoder` is the place to begin: it reads top to bottom. `attention`, `positions`, `feed_forward`, `norms` and `linear`
-are its parts, `config` says what a model is apart from its weights, `cache` holds keys and values between calls,
-`directory` reads and writes a model's files, and `interop` knows the names and shapes that `transformers` uses. Imports
-nothing of training, generation or serving; needs torch.
+`decoder`, `encoder`, `encoder_decoder` and `xlnet` are the places to begin; a family (GPT-2, Llama, BERT, T5, Marian,
+XLNet) is a `ModelConfig`, not a class. `stack` puts layers one after the other; `attention`, `positions`,
+`feed_forward`, `norms`, `heads` and `linear` are the parts; `cache` holds keys and values between calls; `interop`
+reads and writes `transformers` directories. Imports nothing of
+training, generation or serving; needs torch.
 """
 
+from lmcommons.model.attention import Memory
 from lmcommons.model.cache import KeyValueCache
-from lmcommons.model.config import DecoderConfig
+from lmcommons.model.config import ModelConfig
 from lmcommons.model.decoder import Decoder
-from lmcommons.model.directory import convert, load, save
+from lmcommons.model.encoder import Encoder
+from lmcommons.model.encoder_decoder import EncoderDecoder
+from lmcommons.model.families import Model, build
+from lmcommons.model.interop.directory import convert, load, save
+from lmcommons.model.stack import IGNORED, LanguageModel
+from lmcommons.model.xlnet import XLNet
 
-__all__ = ["Decoder", "DecoderConfig", "KeyValueCache", "convert", "load", "save"]
+__all__ = [
+    "IGNORED",
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "KeyValueCache",
+    "LanguageModel",
+    "Memory",
+    "Model",
+    "ModelConfig",
+    "XLNet",
+    "build",
+    "convert",
+    "load",
+    "save",
+]

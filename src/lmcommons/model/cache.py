@@ -5,7 +5,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lmcommons.model.config import DecoderConfig
+from lmcommons.model.config import ModelConfig
 
 
 class KeyValueCache:
@@ -13,7 +13,7 @@ class KeyValueCache:
 
     keys, values: [layers, batch, kv_heads, max_length, head_dim]. lengths: [batch] int64, the tokens that are stored.
 
-    `Decoder.forward(tokens [batch, sequence], cache=cache)` writes row b's keys and values at lengths[b] onwards and
+    `decoder(tokens [batch, sequence], cache=cache)` writes row b's keys and values at lengths[b] onwards and
     leaves `lengths` alone; the caller then says with `advance` how many of the tokens were real. So prompts of unequal
     length are padded on the right and read together: later tokens overwrite the padding, and no query sees what lies
     behind its own position.
@@ -21,7 +21,7 @@ class KeyValueCache:
 
     def __init__(
         self,
-        config: DecoderConfig,
+        config: ModelConfig,
         batch_size: int,
         max_length: int,
         dtype: torch.dtype = torch.float32,
@@ -64,9 +64,11 @@ class KeyValueCache:
         view.keys, view.values, view.lengths = keys, values, lengths
         return view
 
-    def move_row(self, source: int, target: int) -> None:
-        """Copy row `source` over row `target`: replacing a finished row by the last one keeps used rows a prefix."""
-        length = int(self.lengths[source])
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
-        self.lengths[target] = length
+    def select(self, rows: Tensor) -> None:
+        """Row i becomes what row `rows[i]` was; rows [n] int64. Only rows that change are copied."""
+        places = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        moved = rows[places]
+        used = int(self.lengths[moved].max()) if len(moved) else 0
+        self.keys[:, places, :, :used] = self.keys[:, moved, :, :used]
+        self.values[:, places, :, :used] = self.values[:, moved, :, :used]
+        self.lengths[places] = self.lengths[moved]

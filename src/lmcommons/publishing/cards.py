@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lmcommons import evaluation
-from lmcommons.recipe import PublishingRecipe, Recipe
+from lmcommons.recipe import Provenance, PublishingRecipe, Recipe
 
 if TYPE_CHECKING:
     from lmcommons.publishing.hub import Published
@@ -22,33 +22,40 @@ HUB_LICENCES = """
     cc-by-4.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-sa-3.0 cc-by-sa-4.0 ecl-2.0 eupl-1.1 eupl-1.2 gfdl gpl gpl-2.0
     gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ncsa odbl odc-by ofl-1.1 osl-3.0 pddl unlicense wtfpl zlib
 """.split()  # noqa: SIM905 - words read better than a hundred quotes
+# By objective: the hub's name for the task, the class of `transformers` that loads it, what the model does.
+USES = {
+    "causal-lm": ("text-generation", "AutoModelForCausalLM", "It continues text"),
+    "masked-lm": ("fill-mask", "AutoModelForMaskedLM", "It predicts hidden tokens from both sides"),
+    "span-corruption": ("text2text-generation", "AutoModelForSeq2SeqLM", "It writes the spans that a text lacks"),
+    "permutation-lm": ("fill-mask", "XLNetLMHeadModel", "It predicts tokens from any others of a text"),
+    "sequence-to-sequence": ("translation", "AutoModelForSeq2SeqLM", "It writes the target of a source"),
+}
 SAMPLE_TOKENS = 80
 SAMPLE_TEMPERATURE = 0.8
 SAMPLE_TOP_P = 0.95
 
 
 def samples(recipe: Recipe, model: Path) -> list[tuple[int, str]]:
-    """Generated texts with their seeds 0, 1, 2 …; all that were made, none chosen."""
-    from lmcommons import generation, tokenizer
-    from lmcommons.model import load
+    """Texts that a decoder generated, with their seeds 0, 1, 2 …; all that were made, none chosen."""
+    from lmcommons import generation
+    from lmcommons.generation.loading import load_decoder
 
-    count, words, decoder = recipe.evaluation.samples, tokenizer.load(model), load(model).eval()
-    prompt = [words.eos_token_id, *words.encode(recipe.evaluation.prompt)]
-    found = []
-    for seed in range(count):
-        parameters = generation.SamplingParameters(
-            max_tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, top_p=SAMPLE_TOP_P, seed=seed
-        )
-        [completion] = generation.generate(decoder, words, [prompt], parameters)
-        found.append((seed, recipe.evaluation.prompt + completion.text))
-    return found
+    if recipe.model.kind != "decoder":
+        return []
+    decoder, words = load_decoder(str(model), "cpu", "float32")
+    parameters = generation.SamplingParameters(
+        max_tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, top_p=SAMPLE_TOP_P, seed=0
+    )
+    prompt = generation.prompt_tokens(decoder, words, recipe.evaluation.prompt)
+    [found] = generation.continuations(decoder, words, [prompt], parameters, recipe.evaluation.samples)
+    return [(seed, recipe.evaluation.prompt + each.text) for seed, each in enumerate(found)]
 
 
 def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str:
     """The card of the dataset at `repository`, from the report of the data stage."""
     licences = sorted({licence for source in report["sources"] for licence in source["read"]["licences"]})
     head = {
-        **_licence(licences[0] if len(licences) == 1 else f"mixed: {', '.join(licences)}"),
+        **licence_fields(licences[0] if len(licences) == 1 else f"mixed: {', '.join(licences)}"),
         "language": _publishing(recipe).language,
         "task_categories": ["text-generation"],
         "pretty_name": f"Text of {recipe.name}",
@@ -73,20 +80,20 @@ def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str
         (f"`{source['type']}`", _origin(source), _count(source["read"]), ", ".join(source["read"]["licences"]))
         for source in report["sources"]
     ]
-    return _card(
+    return card(
         head,
         f"# {repository}",
         f"Text for language models, cleaned, deduplicated and split: what the recipe `{recipe.name}` trains on.",
         "## What it is",
-        _table(("split", "documents", "characters", "bytes"), splits),
+        table(("split", "documents", "characters", "bytes"), splits),
         "Each row has `id`, `text`, `source` and `licence`. A document's split follows from the sha256 of its text, "
         "never from its position, so that adding documents moves none.",
         "```python\nfrom datasets import load_dataset\n\n"
         f'dataset = load_dataset("{repository}")  # with HF_ENDPOINT set to this hub\n```',
         "## Where it comes from",
-        _table(("source", "what", "documents", "licences"), sources),
+        table(("source", "what", "documents", "licences"), sources),
         "## What was removed, and why",
-        _table(("step", "documents before", "after", "removed by"), steps),
+        table(("step", "documents before", "after", "removed by"), steps),
         f"No validation or test document shares {recipe.data.overlap_ngram} words in a row with the train split. "
         "The settings of every step are in `recipe.yaml`, all counts in `report.json`.",
         "## Limits",
@@ -106,18 +113,20 @@ def model_card(
     samples: list[tuple[int, str]],
 ) -> str:
     """The card of the model at `repository` on the hub `endpoint`, from a resolved recipe and the stages' reports."""
-    publishing = _publishing(recipe)
+    publishing, objective = _publishing(recipe), recipe.pretraining.objective.name
+    tag, model_class, does = USES[objective]
     head = {
-        **_licence(publishing.licence),
+        **licence_fields(publishing.licence),
         "language": publishing.language,
         "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": tag,
         "datasets": [dataset.repository],
         "tags": ["lmcommons"],
     }
     settings = recipe.pretraining
     facts = [
-        ("architecture", "decoder of the Llama family (`LlamaForCausalLM`)"),
+        ("architecture", f"{recipe.model.kind} of the {recipe.model.family} family"),
+        ("objective", f"`{objective}`"),
         ("parameters", f"{training['parameters']:,}"),
         ("context", f"{recipe.model.max_position_embeddings:,} tokens; trained on {settings.context_length:,}"),
         ("vocabulary", f"{recipe.tokenizer.vocab_size:,} byte-level BPE tokens, trained on the train split"),
@@ -125,15 +134,15 @@ def model_card(
         ("optimiser", f"{settings.optimizer.name}, {settings.schedule.name} schedule, seed {recipe.seed}"),
         ("speed", f"{training['tokens_per_second']:,.0f} tokens/s, {training['seconds'] / 60:.1f} minutes"),
     ]
-    return _card(
+    return card(
         head,
         f"# {repository}",
         recipe.description,
         "## What it is",
-        _table(("", ""), facts),
-        "It continues text; it was not taught to follow instructions or to chat.",
+        table(("", ""), facts),
+        f"{does}; it was not taught to follow instructions or to chat.",
         "## How to use it",
-        _usage(repository, endpoint),
+        _usage(repository, endpoint, model_class),
         "## How well it predicts text it has not seen",
         evaluation.table(results).strip(),
         f"Measured on the test split of [{dataset.repository}]({dataset.url}) at `{dataset.commit}`: "
@@ -158,7 +167,7 @@ def model_card(
         "## Licence",
         f"Weights: {publishing.licence}. Training text: {_data_licences(recipe)}.",
         "## Environment",
-        _environment(recipe),
+        environment_table(recipe.provenance),
     )
 
 
@@ -170,14 +179,19 @@ def json_text(value: Any) -> str:
 # ---------------------------------------------------------------- parts of a card
 
 
-def _usage(repository: str, endpoint: str) -> str:
-    return (
+def _usage(repository: str, endpoint: str, model_class: str) -> str:
+    loading = (
         "```python\n"
         "# HF_ENDPOINT must be set before the import:\n"
         f"#   export HF_ENDPOINT={endpoint}\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"from transformers import {model_class}, AutoTokenizer\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{repository}")\n'
-        f'model = AutoModelForCausalLM.from_pretrained("{repository}")\n'
+        f'model = {model_class}.from_pretrained("{repository}")\n'
+    )
+    if model_class != "AutoModelForCausalLM":
+        return f"{loading}```"
+    return (
+        f"{loading}"
         'tokens = tokenizer("The function", return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))\n"
         "```\n\n"
@@ -192,6 +206,13 @@ def _usage(repository: str, endpoint: str) -> str:
 
 
 def _measured(results: dict[str, Any]) -> str:
+    if "targets" in results:
+        return (
+            f"{results['documents']:,} documents in {results['rows']:,} rows with {results['targets']:,} targets. Loss "
+            f"{results['loss']['value']:.3f} nats per target of `{results['objective']}`, perplexity of the targets "
+            f"{results['perplexity']['value']:.1f}: not to be compared with other objectives. Intervals are 95 % "
+            "bootstrap intervals over rows. Everything is in `results.json`."
+        )
     return (
         f"{results['documents']:,} documents, {results['tokens']:,} tokens, {results['bytes']:,} bytes. Loss "
         f"{results['loss']['value']:.3f} nats per token, perplexity {results['perplexity']['value']:.1f}. "
@@ -209,9 +230,10 @@ def _backtick_runs(text: str) -> list[str]:
     return ["`" * len(part) for part in "".join(c if c == "`" else " " for c in text).split()]
 
 
-def _environment(recipe: Recipe) -> str:
-    assert recipe.provenance is not None
-    found = recipe.provenance.environment
+def environment_table(provenance: Provenance | None) -> str:
+    """What a resolved recipe was run with."""
+    assert provenance is not None
+    found = provenance.environment
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     rows = [
         ("LM Commons", found["lmcommons"]),
@@ -219,9 +241,9 @@ def _environment(recipe: Recipe) -> str:
         ("processor", f"{found['processor']}, {found['torch_threads']} threads"),
         ("GPU", found["gpu"] or "none"),
         ("packages", packages),
-        ("inputs", f"sha256 `{recipe.provenance.inputs}`"),
+        ("inputs", f"sha256 `{provenance.inputs}`"),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _data_licences(recipe: Recipe) -> str:
@@ -239,7 +261,8 @@ def _origin(source: dict[str, Any]) -> str:
     return ", ".join(f"`{path}`" for path in source["paths"])
 
 
-def _licence(name: str) -> dict[str, str]:
+def licence_fields(name: str) -> dict[str, str]:
+    """A licence as the metadata of a card names it."""
     lower = name.lower()
     return {"license": lower} if lower in HUB_LICENCES else {"license": "other", "license_name": lower}
 
@@ -264,11 +287,13 @@ def _removed(reasons: dict[str, dict[str, Any]]) -> str:
     return ", ".join(f"{reason}: {_count(counts)}" for reason, counts in reasons.items()) or "nothing"
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _card(head: dict[str, Any], *parts: str) -> str:
+def card(head: dict[str, Any], *parts: str) -> str:
+    """A card of its metadata and its parts; empty ones are left out."""
     front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"

@@ -15,7 +15,8 @@ from lmcommons.errors import CommandError, RequestError
 from lmcommons.progress import say
 from lmcommons.publishing import cards
 from lmcommons.publishing.curve import training_curve
-from lmcommons.recipe import PublishingRecipe, Recipe
+from lmcommons.publishing.task_cards import task_card
+from lmcommons.recipe import PublishingRecipe, Recipe, TaskRecipe
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ def endpoint() -> str:
 class Hub:
     """A hub, a member's token, and where the recipe's results go."""
 
-    def __init__(self, api: HfApi, recipe: Recipe, publishing: PublishingRecipe, namespace: str) -> None:
+    def __init__(self, api: HfApi, recipe: Recipe | TaskRecipe, publishing: PublishingRecipe, namespace: str) -> None:
         self.api, self.publishing = api, publishing
         self.url = str(api.endpoint)
         self.dataset = f"{namespace}/{publishing.dataset or recipe.name + '-data'}"
         self.model = f"{namespace}/{publishing.model or recipe.name}"
 
     @classmethod
-    def connect(cls, recipe: Recipe) -> "Hub":
+    def connect(cls, recipe: Recipe | TaskRecipe) -> "Hub":
         """Sign in with HF_TOKEN at HF_ENDPOINT.
 
         Raises:
@@ -73,8 +74,8 @@ class Hub:
         return cls(api, recipe, recipe.publishing, recipe.publishing.namespace or me["name"])
 
     def has(self, *published: dict[str, Any]) -> bool:
-        """Whether the commits are still what the repositories show."""
-        for kind, entry in zip(("dataset", "model"), published, strict=True):
+        """Whether the commits are still what the repositories show: of a dataset and a model, or of a model alone."""
+        for kind, entry in zip(("dataset", "model")[-len(published) :], published, strict=True):
             with _one_line(self.url):
                 try:
                     info = self.api.repo_info(entry["repository"], repo_type=kind)
@@ -128,6 +129,30 @@ class Hub:
             samples=cards.samples(recipe, model),
         )
         return self._push("model", self.model, files, f"{recipe.name}, trained on {dataset.repository}")
+
+    def publish_task_model(
+        self, recipe: TaskRecipe, directory: Path, report: dict[str, Any], dataset: str | None
+    ) -> Published:
+        """Push the fine-tuned model in `directory`, with its recipe, report, results and card.
+
+        `dataset` is `namespace/name@commit` of its rows; None where they lie in no repository.
+        """
+        from lmcommons import recipe as recipes
+        from lmcommons.evaluation.metrics import task_eval_results
+
+        files: dict[str, Path | str] = {
+            path.name: path for path in sorted((directory / "model").iterdir()) if path.is_file()
+        }
+        files |= {f"adapter/{path.name}": path for path in sorted((directory / "adapter").glob("*"))}
+        files["metrics.jsonl"] = directory / "metrics.jsonl"
+        files["report.json"] = cards.json_text(report)
+        files["recipe.yaml"] = recipes.dump(recipe)
+        if dataset is not None:
+            files[f".eval_results/{dataset.partition('@')[0].rpartition('/')[2]}.yaml"] = task_eval_results(
+                report["tests"], dataset
+            )
+        files["README.md"] = task_card(recipe, report, repository=self.model, endpoint=self.url, dataset=dataset)
+        return self._push("model", self.model, files, f"{recipe.name}, fine-tuned for {recipe.finetuning.task}")
 
     def _push(self, kind: str, repository: str, files: dict[str, Path | str], message: str) -> Published:
         """Make the repository hold exactly `files` (a path, or text), in one commit on main."""

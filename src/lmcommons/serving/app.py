@@ -124,7 +124,7 @@ def complete(tokenizer: Tokenizer, body: CompletionRequest) -> tuple[list[Sequen
     sequences: list[Sequence] = []
     for prompt in body.prompt:
         if isinstance(prompt, str):
-            tokens, echo = [tokenizer.bos_token_id, *tokenizer.encode(prompt)], prompt
+            tokens, echo = tokenizer.prompt(prompt), prompt
         else:
             try:
                 tokens, echo = prompt, tokenizer.decode(prompt)

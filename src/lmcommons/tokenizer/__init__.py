@@ -5,7 +5,7 @@ Imports nothing of the house but the recipe, beside the errors, files and progre
 `bpe.py`.
 """
 
-from lmcommons.tokenizer.bpe import train
+from lmcommons.tokenizer.bpe import Kind, train
 from lmcommons.tokenizer.tokenizer import Tokenizer, load
 
-__all__ = ["Tokenizer", "load", "train"]
+__all__ = ["Kind", "Tokenizer", "load", "train"]

@@ -2,18 +2,40 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rustbpe
 
-from lmcommons.errors import CommandError
+from lmcommons.errors import CommandError, RequestError
 from lmcommons.files import atomic_directory, write_json
 from lmcommons.progress import say, task
 from lmcommons.recipe import TokenizerRecipe
 from lmcommons.tokenizer.byte_level import SPLIT_PATTERN, spell
 
+Kind = Literal["decoder", "encoder", "encoder-decoder", "permutation"]
+
 END_OF_TEXT = "<|endoftext|>"
 CHAT_TOKENS = ("<|user|>", "<|assistant|>")
+
+# By the kind of model, what each special token is for; an encoder's names are BERT's (Devlin et al. 2019), an
+# encoder-decoder's T5's (Raffel et al. 2020).
+ROLES: dict[Kind, dict[str, str]] = {
+    "decoder": {"pad_token": END_OF_TEXT, "bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT},
+    "encoder": {
+        "pad_token": "[PAD]", "bos_token": "[CLS]", "eos_token": "[SEP]",
+        "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    },
+    "encoder-decoder": {"pad_token": "<pad>", "eos_token": "</s>"},
+}  # fmt: skip
+ROLES["permutation"] = ROLES["encoder"]
+
+# What stands around one text A, and around two; each piece has the number of its segment.
+TEMPLATES: dict[Kind, tuple[str, str]] = {
+    "decoder": (f"{END_OF_TEXT} A", f"{END_OF_TEXT} A {END_OF_TEXT}:1 B:1"),
+    "encoder": ("[CLS] A [SEP]", "[CLS] A [SEP] B:1 [SEP]:1"),
+    "encoder-decoder": ("A </s>", "A </s> B:1 </s>:1"),
+    "permutation": ("A [SEP] [CLS]:2", "A [SEP] B:1 [SEP]:1 [CLS]:2"),  # Yang et al. 2019, §2.5
+}
 
 # A conversation is one document; an answer ends where a document ends.
 CHAT_TEMPLATE = (
@@ -28,20 +50,34 @@ CHAT_TEMPLATE = (
 )
 
 
-def train(texts: Iterable[str], recipe: TokenizerRecipe, out: Path) -> dict[str, Any]:
+def train(
+    texts: Iterable[str], recipe: TokenizerRecipe, out: Path, *, kind: Kind = "decoder", sentinels: int = 0
+) -> dict[str, Any]:
     """Learn byte-pair merges (Sennrich et al. 2016, over bytes) from `texts` and write the tokenizer into `out`.
 
-    Ids: the special tokens first (`<|endoftext|>` is 0), then the 256 bytes, then the merges in the order learned.
-    Equal texts in any order give equal files. A text too small for `recipe.vocab_size` gives a smaller vocabulary,
-    which the report and a line on stderr state.
+    Ids: the special tokens first (padding is 0), then the 256 bytes, then the merges in the order learned. Equal texts
+    in any order give equal files. A text too small for `recipe.vocab_size` gives a smaller vocabulary, which the report
+    and a line on stderr state.
+
+    Args:
+        kind: of the model that will read the tokens; it decides which special tokens there are.
+        sentinels: how many tokens `<extra_id_0>` … to add, which stand for corrupted spans.
 
     Returns:
         `vocab_size`, `requested_vocab_size`, `documents`, `bytes` (UTF-8, of the texts).
 
     Raises:
+        RequestError: the vocabulary has no room for all bytes and the special tokens.
         CommandError: there is no text, or `out` cannot be written.
     """
-    special = (END_OF_TEXT, *CHAT_TOKENS) if recipe.chat_template else (END_OF_TEXT,)
+    special = tuple(dict.fromkeys(ROLES[kind].values()))
+    special += CHAT_TOKENS if recipe.chat_template else ()
+    special += tuple(f"<extra_id_{place}>" for place in range(sentinels))
+    if recipe.vocab_size < len(special) + 256:
+        raise RequestError(
+            f"tokenizer.vocab_size: {recipe.vocab_size} has no room for 256 bytes and {len(special)} special tokens; "
+            f"give {len(special) + 256} or more"
+        )
     seen = {"documents": 0, "bytes": 0}
 
     with task("train tokenizer", unit="bytes") as progress:
@@ -64,15 +100,16 @@ def train(texts: Iterable[str], recipe: TokenizerRecipe, out: Path) -> dict[str,
     if vocab_size < recipe.vocab_size:
         say(f"tokenizer: the text supports {vocab_size:,} tokens, fewer than vocab_size {recipe.vocab_size:,}")
     with atomic_directory(out) as directory:
-        write_json(directory / "tokenizer.json", _definition(tokens, special))
-        write_json(directory / "tokenizer_config.json", _configuration(recipe))
+        write_json(directory / "tokenizer.json", _definition(tokens, special, kind))
+        write_json(directory / "tokenizer_config.json", _configuration(recipe, kind))
     return {"vocab_size": vocab_size, "requested_vocab_size": recipe.vocab_size, **seen}
 
 
-def _definition(tokens: list[bytes], special: tuple[str, ...]) -> dict[str, Any]:
-    """The content of `tokenizer.json`. `transformers` begins a text with `<|endoftext|>`, as in training."""
+def _definition(tokens: list[bytes], special: tuple[str, ...], kind: Kind) -> dict[str, Any]:
+    """The content of `tokenizer.json`. `transformers` puts the same tokens around a text as training does."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    pieces = [{"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    single, pair = TEMPLATES[kind]
+    around = [name for name in special if name in pair.replace(":", " ").split()]
     return {
         "version": "1.0",
         "truncation": None,
@@ -82,7 +119,7 @@ def _definition(tokens: list[bytes], special: tuple[str, ...]) -> dict[str, Any]
                 "id": place,
                 "content": content,
                 "single_word": False,
-                "lstrip": False,
+                "lstrip": content == ROLES[kind].get("mask_token"),  # a word's token begins with its space
                 "rstrip": False,
                 "normalized": False,
                 "special": True,
@@ -99,13 +136,9 @@ def _definition(tokens: list[bytes], special: tuple[str, ...]) -> dict[str, Any]
         },
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": pieces,
-            "pair": [
-                *pieces,
-                {"SpecialToken": {"id": END_OF_TEXT, "type_id": 1}},
-                {"Sequence": {"id": "B", "type_id": 1}},
-            ],
-            "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [0], "tokens": [END_OF_TEXT]}},
+            "single": _pieces(single),
+            "pair": _pieces(pair),
+            "special_tokens": {name: {"id": name, "ids": [special.index(name)], "tokens": [name]} for name in around},
         },
         "decoder": byte_level,
         "model": {
@@ -123,15 +156,24 @@ def _definition(tokens: list[bytes], special: tuple[str, ...]) -> dict[str, Any]
     }
 
 
-def _configuration(recipe: TokenizerRecipe) -> dict[str, Any]:
+def _pieces(template: str) -> list[dict[str, Any]]:
+    """A template as `tokenizer.json` writes it."""
+    found = []
+    for piece in template.split():
+        name, _, segment = piece.partition(":")
+        found.append({"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": int(segment or 0)}})
+    return found
+
+
+def _configuration(recipe: TokenizerRecipe, kind: Kind) -> dict[str, Any]:
     """The content of `tokenizer_config.json`."""
     configuration: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": END_OF_TEXT,
-        "eos_token": END_OF_TEXT,
-        "pad_token": END_OF_TEXT,
+        **ROLES[kind],
         "clean_up_tokenization_spaces": False,
     }
+    if "sep_token" in ROLES[kind]:
+        configuration["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     if recipe.chat_template:
         configuration["chat_template"] = CHAT_TEMPLATE
     return configuration

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import tiktoken
 import tokenizers
@@ -22,12 +22,13 @@ NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # never assigned,
 class Tokenizer:
     """Byte-level BPE. Text never becomes a special token: `encode("<|endoftext|>")` spells it out.
 
-    A document of a training stream is `[eos_token_id, *encode(text)]`; `eos_token_id` also follows the last document.
-
     Attributes:
         vocab_size: number of token ids, the special ones included.
-        bos_token_id: what a text begins with; for our own tokenizers the same token as `eos_token_id`.
-        eos_token_id: `<|endoftext|>`, id 0, for our own tokenizers.
+        bos_token_id: what a text begins with; for our own decoders' tokenizers the same token as `eos_token_id`.
+        eos_token_id: what a text ends with: `<|endoftext|>`, id 0, for our own decoders' tokenizers.
+        pad_token_id, cls_token_id, sep_token_id, mask_token_id: None where the tokenizer has no such token.
+        prefix, suffix: the ids before and after a whole text (`frame`).
+        sentinel_ids: `<extra_id_0>`, `<extra_id_1>` …, which stand for corrupted spans.
         stop_token_ids: the ids that end a generated text.
         special_tokens: name to id.
         chat_template: the Jinja template of conversations; None where the tokenizer has none.
@@ -45,6 +46,12 @@ class Tokenizer:
         self.vocab_size = max(self._bytes) + 1
         self.eos_token_id = self.special_tokens[_name(configuration["eos_token"])]
         self.bos_token_id = self.special_tokens[_name(configuration.get("bos_token") or configuration["eos_token"])]
+        self.pad_token_id, self.cls_token_id, self.sep_token_id, self.mask_token_id = (
+            self.special_tokens.get(_name(configuration[role])) if configuration.get(role) else None
+            for role in ("pad_token", "cls_token", "sep_token", "mask_token")
+        )
+        self.sentinel_ids = _sentinels(self.special_tokens)
+        self.prefix, self.suffix = _template(definition.get("post_processor")) or ([], [])
         # A model that goes on to write the user's next message has finished its own.
         self.stop_token_ids = [
             self.eos_token_id,
@@ -64,6 +71,25 @@ class Tokenizer:
         if isinstance(self._engine, tiktoken.Encoding):
             return self._engine.encode_ordinary_batch(list(texts), num_threads=ENCODING_THREADS)
         return [list(found.ids) for found in self._engine.encode_batch(list(texts), add_special_tokens=False)]
+
+    def required(self, role: Literal["pad", "cls", "sep", "mask"]) -> int:
+        """The id of the special token of `role`.
+
+        Raises:
+            RequestError: there is none.
+        """
+        token_id: int | None = getattr(self, f"{role}_token_id")
+        if token_id is None:
+            raise RequestError(f"the tokenizer has no {role}_token; train one with a recipe of the model's own kind")
+        return token_id
+
+    def frame(self, ids: Sequence[int]) -> list[int]:
+        """A whole text's ids with the special tokens around it, as `transformers` adds them: `[CLS] … [SEP]`."""
+        return [*self.prefix, *ids, *self.suffix]
+
+    def prompt(self, text: str) -> list[int]:
+        """The ids of a text that is to be continued: what begins a text, and its own; never none."""
+        return [*self.prefix, *self.encode(text)] or [self.bos_token_id]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD, special tokens their names.
@@ -191,6 +217,34 @@ def _pattern(pre_tokenizer: dict[str, Any]) -> str | None:
         }:
             return pattern
     return None
+
+
+def _sentinels(special_tokens: dict[str, int]) -> list[int]:
+    """The ids of `<extra_id_0>`, `<extra_id_1>` … (Raffel et al. 2020, §3.1.4)."""
+    count = 0
+    while f"<extra_id_{count}>" in special_tokens:
+        count += 1
+    return [special_tokens[f"<extra_id_{place}>"] for place in range(count)]
+
+
+def _template(processor: dict[str, Any] | None) -> tuple[list[int], list[int]] | None:
+    """The ids that a post-processor puts before and after a single text, or None where it has no template."""
+    if processor is None:
+        return None
+    if processor["type"] == "Sequence":
+        found = (_template(part) for part in processor["processors"])
+        return next((template for template in found if template), None)
+    if processor["type"] != "TemplateProcessing":
+        return None
+    before: list[int] = []
+    after: list[int] = []
+    side = before
+    for piece in processor["single"]:
+        if "Sequence" in piece:
+            side = after
+        else:
+            side += processor["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+    return before, after
 
 
 def _name(token: str | dict[str, Any]) -> str:

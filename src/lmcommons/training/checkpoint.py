@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lmcommons import files, progress
-from lmcommons.model.directory import write_tensors
+from lmcommons.model.interop.directory import write_tensors
 
 WEIGHTS, OPTIMISER, STATE, CHECKSUMS = "model.safetensors", "optimizer.safetensors", "state.json", "checksums.json"
 GENERATOR = "generator"  # of random numbers: a name beside the optimiser's `weight/quantity`

@@ -4,8 +4,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from lmcommons import progress
 from lmcommons.errors import CommandError
-from lmcommons.model import Decoder
-from lmcommons.model.decoder import IGNORED
+from lmcommons.model import IGNORED, Model
 from lmcommons.recipe import PretrainingRecipe
-from lmcommons.training import checkpoint
-from lmcommons.training.batches import Batch, PackedRows
+from lmcommons.training import checkpoint, distributed
+from lmcommons.training.batches import Batch, Rows
+from lmcommons.training.distributed import Loss
 from lmcommons.training.execution import Execution
+from lmcommons.training.loss import fused_cross_entropy
+from lmcommons.training.memory import recompute_layers
 from lmcommons.training.metrics import MetricsLog
-from lmcommons.training.objectives import causal_language_modelling
+from lmcommons.training.objectives import Objective
 from lmcommons.training.optimiser import Optimiser
 from lmcommons.training.schedule import learning_rate_factor
 
@@ -31,36 +33,51 @@ METRICS_LINES = 1000  # about, over a run
 SMOOTHING = 0.98  # of the loss that is watched for divergence
 DIVERGED_NATS, DIVERGED_STEPS = 1.0, 100  # above the lowest smoothed loss, for so many steps on end
 
-Objective = Callable[[Decoder, Batch], Tensor]
-
 
 def training_step(
-    objective: Objective, model: Decoder, optimiser: Optimiser, parts: list[Batch], gradient_clip: float
+    objective: Loss, model: Model, optimiser: Optimiser, parts: list[Batch], gradient_clip: float
 ) -> tuple[Tensor, Tensor]:
-    """One optimiser step on a batch that is computed in `parts`.
+    """One optimiser step on a batch, of which every process has a share and computes it in `parts`.
 
-    The loss is the mean over all targets of the whole batch, so that the number of parts changes nothing but memory.
+    The loss is the mean over all targets of the whole batch, so that the number of parts changes nothing but memory,
+    and that of processes nothing but speed.
 
     Returns:
         the loss in nats per token and the norm of the gradient before clipping, two scalars on the device.
     """
-    targets = sum((part.targets != IGNORED).sum() for part in parts)
-    total = torch.zeros((), device=parts[0].tokens.device)
-    for part in parts:
-        loss = objective(model, part) / targets
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
+    targets = distributed.total(torch.stack([(part.targets != IGNORED).sum() for part in parts]).sum()).clamp(min=1)
+    loss_so_far = torch.zeros((), device=parts[0].tokens.device)
+    for number, part in enumerate(parts, start=1):
+        with nullcontext() if number == len(parts) else distributed.unsynchronised(objective):
+            loss = objective(model, part) / targets
+            (loss * distributed.size()).backward()  # processes' gradients are averaged, and the loss is a sum of theirs
+        loss_so_far += loss.detach()
     norm = nn.utils.clip_grad_norm_(optimiser.parameters, gradient_clip, foreach=True)
     optimiser.step()
-    return total, norm
+    return distributed.total(loss_so_far), distributed.whole(norm)
 
 
 @torch.no_grad()
-def mean_loss(model: Decoder, parts: list[Batch]) -> float:
-    """Nats per token over all targets of `parts`."""
-    device = model.embedding.device
+def mean_loss(objective: Loss, model: Model, parts: list[Batch]) -> float:
+    """Nats per target over all targets of `parts`, which the processes divide, without dropout."""
+    device, training = model.embedding.device, model.training
     targets = sum(int((part.targets != IGNORED).sum()) for part in parts)
-    return sum(float(causal_language_modelling(model, part.to(device))) for part in parts) / targets
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64)
+    # Where layers are split all processes must compute equally often: some take a part that another one counts.
+    for first in range(0, len(parts), distributed.size()):
+        number = first + distributed.rank()
+        value = float(objective(model, parts[number % len(parts)].to(device)))
+        loss += value if number < len(parts) else 0.0
+    model.train(training)
+    return float(distributed.total(loss)) / targets
+
+
+@torch.no_grad()
+def load_weights(model: Model, weights: dict[str, Tensor]) -> None:
+    """Replace the model's weights by those of a checkpoint."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(distributed.part_of(weights[name].to(parameter.device), parameter))
 
 
 @dataclass
@@ -110,29 +127,36 @@ class Run:
     Args:
         settings: the recipe's section.
         execution: the device, the precision, and whether to compile.
-        model: on its device, with its `compute_dtype` set.
-        optimiser: of that model.
+        objective: what is minimised.
+        model: on its device, with its `compute_dtype` set; where processes split it, it is split here.
         train: the rows that steps read.
         validation: the batches of each validation.
-        out: the run's directory.
+        out: the run's directory, which the first of the processes writes.
+        seed: of dropout.
     """
 
     def __init__(
         self,
         settings: PretrainingRecipe,
         execution: Execution,
-        model: Decoder,
-        optimiser: Optimiser,
-        train: PackedRows,
+        objective: Objective,
+        model: Model,
+        train: Rows,
         validation: list[Batch],
         out: Path,
+        seed: int,
     ) -> None:
-        self.settings, self.execution, self.out = settings, execution, out
-        self.model, self.optimiser, self.train, self.validation = model, optimiser, train, validation
+        self.settings, self.execution, self.out, self.seed = settings, execution, out, seed
+        self.model, self.train, self.validation = model, train, validation
         self.state = RunState()
-        self._objective: Objective = causal_language_modelling
-        if execution.compiled:
-            self._objective = torch.compile(causal_language_modelling)
+        if settings.gradient_checkpointing:
+            recompute_layers(model)
+        if execution.fused_loss:
+            model.fused_cross_entropy = fused_cross_entropy
+        self._loss, self._validation_loss = distributed.parallel(
+            objective.loss, model, execution.strategy, compiled=execution.compiled
+        )
+        self.optimiser = Optimiser(model, settings.optimizer, settings.ema_decay)
 
     @property
     def checkpoints(self) -> Path:
@@ -141,15 +165,9 @@ class Run:
 
     def resume(self, weights: dict[str, Tensor], optimiser: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Continue from a checkpoint's content."""
-        self.load_weights(weights)
+        load_weights(self.model, weights)
         self.optimiser.load_state(optimiser)
         self.state = RunState(**state)
-
-    @torch.no_grad()
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Replace the model's weights."""
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(weights[name])
 
     def finish(self) -> None:
         """Train to the last step.
@@ -159,12 +177,13 @@ class Run:
         """
         settings, state = self.settings, self.state
         tokens = settings.batch_size * settings.context_length
-        if self.execution.compiled and state.step < settings.steps:
+        first = distributed.rank() == 0
+        if first and self.execution.compiled and state.step < settings.steps:
             progress.say("compiling the training step: about half a minute, less when it was compiled here before")
         shown = progress.task(
             "pretraining", total=settings.steps * tokens, unit="tokens", completed=state.step * tokens
         )
-        with MetricsLog(self.out, state.step) as metrics, stop_requests() as stop, shown as task:
+        with MetricsLog(self.out, state.step, writes=first) as metrics, stop_requests() as stop, shown as task:
             while state.step < settings.steps:
                 started = time.monotonic()
                 numbers = self._step()
@@ -177,10 +196,11 @@ class Run:
                     numbers["loss"] = math.fsum(state.unlogged_losses) / len(state.unlogged_losses)
                     state.unlogged_losses.clear()
                     metrics.write(state.step, {"tokens": state.step * tokens, **numbers})
-                if done or stop.is_set() or state.step % settings.checkpoint_interval == 0:
+                stopping = distributed.any_of(stop.is_set())
+                if done or stopping or state.step % settings.checkpoint_interval == 0:
                     metrics.sync()
                     self._save()
-                if stop.is_set() and not done:
+                if stopping and not done:
                     raise CommandError(
                         f"stopped at step {state.step} of {settings.steps}; the same command continues from there"
                     )
@@ -192,8 +212,11 @@ class Run:
         batch = self.train.batch(state.step * settings.batch_size, settings.batch_size)
         factor = learning_rate_factor(settings.schedule, state.step, settings.steps)
         self.optimiser.scale_learning_rate(factor)
-        parts = batch.to(torch.device(self.execution.device)).parts(settings.gradient_accumulation)
-        step = training_step(self._objective, self.model, self.optimiser, parts, settings.gradient_clip)
+        share = distributed.share(batch).to(torch.device(self.execution.device))
+        parts = share.parts(settings.gradient_accumulation)
+        # The numbers that dropout draws are a step's own, as its rows are: nothing of them is in a checkpoint.
+        torch.manual_seed(hash((self.seed, state.step, distributed.rank())))
+        step = training_step(self._loss, self.model, self.optimiser, parts, settings.gradient_clip)
         loss, norm = map(float, step)
         state.step += 1
         state.watch(loss, norm, self.model.config.vocab_size)
@@ -206,17 +229,24 @@ class Run:
 
     def _validate(self) -> float:
         """The validation loss; the lowest so far makes the weights the best."""
-        loss = mean_loss(self.model, self.validation)
-        if loss < self.state.best_validation_loss:
-            self.state.best_validation_loss, self.state.best_step = loss, self.state.step
-            checkpoint.save_best(self.checkpoints, self._weights(), {"step": self.state.step, "validation_loss": loss})
+        with self.optimiser.averaged():
+            loss = mean_loss(self._validation_loss, self.model, self.validation)
+            if loss < self.state.best_validation_loss:
+                self.state.best_validation_loss, self.state.best_step = loss, self.state.step
+                weights = self.weights()
+                if distributed.rank() == 0:
+                    checkpoint.save_best(self.checkpoints, weights, {"step": self.state.step, "validation_loss": loss})
         return loss
 
     def _save(self) -> None:
-        checkpoint.save_last(self.checkpoints, self._weights(), self.optimiser.state(), asdict(self.state))
+        weights = self.weights()
+        optimiser = {name: distributed.whole(value) for name, value in self.optimiser.state().items()}
+        if distributed.rank() == 0:
+            checkpoint.save_last(self.checkpoints, weights, optimiser, asdict(self.state))
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+    def weights(self) -> dict[str, Tensor]:
+        """All weights by name, as they are now; all processes must ask for them."""
+        return {name: distributed.whole(parameter.detach()) for name, parameter in self.model.named_parameters()}
 
 
 @contextmanager

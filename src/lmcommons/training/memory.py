@@ -1,7 +1,13 @@
-"""How the process holds on to memory between steps."""
+"""What a step keeps in memory, and how the process holds on to memory between steps."""
 
 import ctypes
 import platform
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from lmcommons.model.stack import Layer
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 NEVER = 2**31 - 1
@@ -18,3 +24,13 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Keep of each layer only what it reads, and compute it again when its gradient is (Chen et al. 2016).
+
+    Losses and gradients stay the same to the bit, dropout included; a step takes about a third longer.
+    """
+    for module in model.modules():
+        if isinstance(module, Layer):
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)  # type: ignore[method-assign]

@@ -14,10 +14,14 @@ from lmcommons import files
 class MetricsLog:
     """Appends to a run's metrics.
 
-    Opened at `step`, it first drops the lines of later steps, which will be computed again.
+    Opened at `step`, it first drops the lines of later steps, which will be computed again. In a process that does not
+    write, nothing happens.
     """
 
-    def __init__(self, out: Path, step: int) -> None:
+    def __init__(self, out: Path, step: int, *, writes: bool = True) -> None:
+        self.writes = writes
+        if not writes:
+            return
         self.path = out / "metrics.jsonl"
         kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
         files.write_text(self.path, "".join(kept))
@@ -30,11 +34,14 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        if self.writes:
+            self._file.close()
+            self._board.close()
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """One line for `step`; `numbers` are scalars named as in the JSONL file."""
+        if not self.writes:
+            return
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
@@ -42,7 +49,8 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Make all lines so far survive a power cut, as a checkpoint that follows them does."""
-        os.fsync(self._file.fileno())
+        if self.writes:
+            os.fsync(self._file.fileno())
 
 
 def _whole_lines(path: Path) -> list[str]:

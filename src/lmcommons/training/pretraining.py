@@ -12,20 +12,24 @@ import torch
 
 from lmcommons import environment, files, progress
 from lmcommons import tokenizer as tokenizers
-from lmcommons.model import Decoder, DecoderConfig
-from lmcommons.model.directory import save_with_tokenizer
-from lmcommons.recipe import PretrainingRecipe, Recipe
-from lmcommons.training import batches, checkpoint, execution
-from lmcommons.training.batches import Batch, EncodedDocuments, PackedRows
+from lmcommons.errors import RequestError
+from lmcommons.model import IGNORED, ModelConfig, build
+from lmcommons.model.interop.directory import config_fields, save_with_tokenizer
+from lmcommons.processes import ONE_PROCESS, Processes
+from lmcommons.recipe import MaskedLanguageModellingRecipe, PretrainingRecipe, Recipe
+from lmcommons.training import batches, checkpoint, distributed, execution, objectives
+from lmcommons.training.batches import Batch, EncodedDocuments
 from lmcommons.training.execution import Execution, flops_per_token, peak_flops
-from lmcommons.training.loop import VALIDATION_TOKENS, Run
+from lmcommons.training.loop import VALIDATION_TOKENS, Run, load_weights
 from lmcommons.training.memory import keep_freed_memory
-from lmcommons.training.optimiser import Optimiser
+from lmcommons.training.objectives import Objective
 
 MARKER = "run.json"  # what run a directory holds: its key, and how it computes
 
 
-def pretrain(recipe: Recipe, dataset: Path, tokenizer: Path, out: Path) -> dict[str, Any]:
+def pretrain(
+    recipe: Recipe, dataset: Path, tokenizer: Path, out: Path, processes: Processes = ONE_PROCESS
+) -> dict[str, Any]:
     """Pretrain the model of `recipe` on the train split of `dataset`.
 
     Writes `out/model` (the weights with the lowest validation loss as a `transformers` directory, with the tokenizer),
@@ -37,24 +41,47 @@ def pretrain(recipe: Recipe, dataset: Path, tokenizer: Path, out: Path) -> dict[
         the report: parameters, steps, tokens, seconds, losses in nats per token, bytes of memory, how it was computed.
 
     Raises:
-        RequestError: an input is absent or unusable, or the recipe asks for what this machine lacks.
-        CommandError: diverging loss, out of memory, disk full, or a signal to stop.
+        RequestError: an input is absent or unusable, the recipe asks for what this machine lacks, or `processes` do not
+            fit it.
+        CommandError: diverging loss, out of memory, disk full, a signal to stop, or a process that was killed.
     """
     key = _key(recipe, dataset, tokenizer)
     if _is_finished(out, key):
         report: dict[str, Any] = files.read_json(out / "report.json")
         return report
-    encoded = batches.encode(dataset, tokenizer, out.parent)
-    config = _config(recipe, tokenizer)
+    processes.check(recipe.pretraining)
+    _encode(recipe, dataset, tokenizer, out)
+    config = model_config(recipe, tokenizers.load(tokenizer))
+    config_fields(config)  # what could not be written is refused before it is trained
+    how = execution.decide(recipe, config, processes.total)
+    if processes.node_rank == 0:
+        how = _begin(out, key, how)
+    arguments = recipe, dataset, tokenizer, out, how
+    if processes.total == 1:
+        report = {"key": key, **_train(*arguments)}
+    else:
+        report = {"key": key, **distributed.launch(processes, _train, *arguments)}
+    if processes.node_rank == 0:
+        files.write_json(out / "report.json", report)
+    return report
+
+
+def _encode(recipe: Recipe, dataset: Path, tokenizer: Path, out: Path) -> dict[str, EncodedDocuments]:
+    pairs = recipe.pretraining.objective.name == "sequence-to-sequence"
+    return batches.encode(dataset, tokenizer, out.parent, pairs=pairs)
+
+
+def _train(recipe: Recipe, dataset: Path, tokenizer: Path, out: Path, how: Execution) -> dict[str, Any]:
+    """What each process of the run does; the report of what it did."""
+    settings, words = recipe.pretraining, tokenizers.load(tokenizer)
+    encoded = _encode(recipe, dataset, tokenizer, out)
+    config, objective = model_config(recipe, words), objectives.build(settings.objective, words)
     keep_freed_memory()
-    how = _begin(out, key, execution.decide(recipe, config))
-    with execution.reproducible(), execution.plain_failures(recipe.pretraining, out):
-        run = _prepare(recipe, config, how, encoded, out)
+    with execution.reproducible(), execution.plain_failures(settings, out):
+        run = _prepare(recipe, config, objective, how, encoded, out)
         run.finish()
         _write_model(run, tokenizer, out / "model")
-    report = {"key": key, **_report(recipe, run, encoded)}
-    files.write_json(out / "report.json", report)
-    return report
+    return _report(recipe, run, encoded)
 
 
 def _key(recipe: Recipe, dataset: Path, tokenizer: Path) -> str:
@@ -89,32 +116,42 @@ def _begin(out: Path, key: str, decided: Execution) -> Execution:
     return decided
 
 
-def _config(recipe: Recipe, tokenizer: Path) -> DecoderConfig:
-    words = tokenizers.load(tokenizer)
-    return DecoderConfig(
+def model_config(recipe: Recipe, words: tokenizers.Tokenizer) -> ModelConfig:
+    """The model of `recipe` with the vocabulary and the special tokens of the tokenizer `words`."""
+    kind, objective = recipe.model.kind, recipe.pretraining.objective
+    return ModelConfig(
         **recipe.model.model_dump(),
         vocab_size=words.vocab_size,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
+        pad_token_id=None if kind == "decoder" else words.pad_token_id,
+        decoder_start_token_id=words.pad_token_id if kind == "encoder-decoder" else None,
+        next_sentence=isinstance(objective, MaskedLanguageModellingRecipe) and objective.next_sentence,
     )
 
 
 def _prepare(
-    recipe: Recipe, config: DecoderConfig, how: Execution, encoded: dict[str, EncodedDocuments], out: Path
+    recipe: Recipe,
+    config: ModelConfig,
+    objective: Objective,
+    how: Execution,
+    encoded: dict[str, EncodedDocuments],
+    out: Path,
 ) -> Run:
     """The run, at its first step or where its last whole checkpoint is."""
     settings = recipe.pretraining
     torch.manual_seed(recipe.seed)
-    decoder = Decoder(config).to(how.device)
-    decoder.compute_dtype = how.dtype
+    model = build(config).to(how.device)
+    model.compute_dtype = how.dtype
     run = Run(
         settings,
         how,
-        decoder,
-        Optimiser(decoder, settings.optimizer),
-        PackedRows(encoded["train"], settings.context_length, recipe.seed),
-        _validation_batches(encoded["validation"], settings),
+        objective,
+        model,
+        objective.rows(encoded["train"], settings.context_length, recipe.seed),
+        _validation_batches(objective, encoded["validation"], settings),
         out,
+        recipe.seed,
     )
     found = checkpoint.load_last(run.checkpoints)
     if found is not None:
@@ -123,34 +160,44 @@ def _prepare(
     return run
 
 
-def _validation_batches(documents: EncodedDocuments, settings: PretrainingRecipe) -> list[Batch]:
-    """At most `VALIDATION_TOKENS` of the split, in rows of the training's shape: the same ones whatever the seed."""
-    rows = PackedRows(documents, settings.context_length, seed=0)
+def _validation_batches(objective: Objective, documents: EncodedDocuments, settings: PretrainingRecipe) -> list[Batch]:
+    """At most `VALIDATION_TOKENS` of the split, in rows of the training's shape: the same ones whatever the seed.
+
+    Raises:
+        RequestError: no token of them is to be predicted.
+    """
+    rows = objective.rows(documents, settings.context_length, seed=0)
     count = max(1, min(rows.rows_per_epoch, VALIDATION_TOKENS // settings.context_length))
     at_once = settings.batch_size // settings.gradient_accumulation
-    return [rows.batch(first, min(at_once, count - first)) for first in range(0, count, at_once)]
+    found = [rows.batch(first, min(at_once, count - first)) for first in range(0, count, at_once)]
+    if not any((batch.targets != IGNORED).any() for batch in found):
+        raise RequestError("the validation split has nothing to predict: its documents are empty; give more text")
+    return found
 
 
 def _write_model(run: Run, tokenizer: Path, directory: Path) -> None:
     """The best weights as a `transformers` directory with the tokenizer's files."""
     try:
-        run.load_weights(checkpoint.load_best(run.checkpoints))
+        weights = checkpoint.load_best(run.checkpoints)
     except checkpoint.CorruptedCheckpointError as error:
         progress.say(f"{run.checkpoints / 'best'}: corrupted checkpoint ({error}); the last weights are the model")
-        run.state.best_step = run.state.step
-    save_with_tokenizer(run.model, tokenizer, directory)
+        weights, run.state.best_step = run.weights(), run.state.step
+    if distributed.rank() == 0:
+        model = build(run.model.config)
+        load_weights(model, weights)
+        save_with_tokenizer(model, tokenizer, directory)
 
 
 def _report(recipe: Recipe, run: Run, encoded: dict[str, EncodedDocuments]) -> dict[str, Any]:
     settings, state, config = recipe.pretraining, run.state, run.model.config
-    flops = flops_per_token(config, settings.context_length)
-    train_tokens = int(encoded["train"].bounds[-1])
+    context = settings.context_length
+    flops = flops_per_token(config, context, settings.objective.targets(context))
     report: dict[str, Any] = {
-        "parameters": config.parameters(config.vocab_size),
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "steps": settings.steps,
         "tokens": recipe.tokens,
-        "train_split_tokens": train_tokens,
-        "epochs": recipe.tokens / train_tokens,
+        "train_split_tokens": int(encoded["train"].bounds[-1]),
+        "epochs": settings.steps * settings.batch_size / run.train.rows_per_epoch,
         "seconds": state.seconds,
         "tokens_per_second": recipe.tokens / state.seconds,
         "flops_per_token": flops,
@@ -163,5 +210,5 @@ def _report(recipe: Recipe, run: Run, encoded: dict[str, EncodedDocuments]) -> d
     if run.execution.device == "cuda":
         report["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
         if peak := peak_flops():
-            report["model_flops_utilisation"] = report["tokens_per_second"] * flops / peak
+            report["model_flops_utilisation"] = report["tokens_per_second"] * flops / (peak * run.execution.processes)
     return report

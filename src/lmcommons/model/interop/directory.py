@@ -5,7 +5,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,8 +18,13 @@ from torch import Tensor
 
 from lmcommons.errors import RequestError
 from lmcommons.files import atomic_directory, atomic_path, write_json
-from lmcommons.model.decoder import Decoder
-from lmcommons.model.interop import llama
+from lmcommons.model.config import ModelConfig
+from lmcommons.model.families import Model
+from lmcommons.model.interop import bert, gpt2, llama, marian, t5, xlnet
+from lmcommons.model.interop.fields import special_tokens
+from lmcommons.model.interop.tensors import assemble, to_transformers
+from lmcommons.recipe import Family
+from lmcommons.tokenizer.vocabulary import token_names
 
 CONFIG, GENERATION_CONFIG, WEIGHTS, INDEX = (
     "config.json",
@@ -24,54 +32,135 @@ CONFIG, GENERATION_CONFIG, WEIGHTS, INDEX = (
     "model.safetensors",
     "model.safetensors.index.json",
 )
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "source.spm",
+    "target.spm",
+)
+# What says nothing of what a model computes: how it is trained, and positions of other kinds than its family's.
+WITHOUT_EFFECT = {
+    "dropout",
+    "max_position_embeddings",
+    "pooler",
+    "relative_attention_max_distance",
+    "relative_attention_num_buckets",
+    "rope_theta",
+}
+
+FAMILIES: dict[Family, ModuleType] = {
+    "llama": llama,
+    "gpt2": gpt2,
+    "bert": bert,
+    "t5": t5,
+    "marian": marian,
+    "xlnet": xlnet,
+}
+ARCHITECTURES = {name: module for module in FAMILIES.values() for name in module.ARCHITECTURES}
 
 
-def load(directory: Path, *, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu") -> Decoder:
-    """Read a `LlamaForCausalLM` directory.
+def load(directory: Path, *, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu") -> Model:
+    """Read a `transformers` directory of one of our families.
 
-    `dtype` is that of the weights and of the computing (see `Decoder`); None leaves the weights as they are stored.
+    `dtype` is that of the weights and of the computing (see `LanguageModel`); None leaves the weights as they are
+    stored. The model computes as in evaluation, without dropout.
 
     Raises:
         RequestError: the directory is not a model that we compute exactly: one line with the file and what is wrong.
     """
     fields = _read_json(directory / CONFIG)
-    try:
-        config = llama.config_from_transformers(fields)
-    except RequestError as error:
-        raise RequestError(f"{directory / CONFIG}: {error}") from error
+    with _about(directory / CONFIG):
+        name = _architecture(fields)
     stored = _read_tensors(directory)
-    try:
-        state = llama.from_transformers(stored, config)
-    except RequestError as error:
-        raise RequestError(f"{directory}: {error}") from error
-    with torch.device("meta"):
-        model = Decoder(config)
-    model.load_state_dict(state, assign=True)
-    model = model.to(device=device, dtype=dtype)
+    with _about(directory / CONFIG):
+        config: ModelConfig = ARCHITECTURES[name].config_from_transformers(fields, name, stored.keys())
+    with _about(directory):
+        model = assemble(config, stored, ARCHITECTURES[name].correspondence)
+    model = model.to(device=device, dtype=dtype).eval()
     model.compute_dtype = model.embedding.dtype
     return model
 
 
-def save(model: Decoder, directory: Path) -> None:
+def save(model: Model, directory: Path) -> None:
     """Write `config.json`, `generation_config.json` and `model.safetensors`, each whole or not at all.
 
     Raises:
+        RequestError: no class of `transformers` computes this combination of parts.
         CommandError: the disk is full or the place cannot be written.
     """
-    tensors = llama.to_transformers(
-        {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, model.config
-    )
-    with atomic_path(directory / WEIGHTS) as temporary:
-        write_tensors(temporary, tensors)
     config = model.config
-    write_json(
-        directory / GENERATION_CONFIG, {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
-    )
-    write_json(directory / CONFIG, llama.config_to_transformers(config, model.embedding.dtype))
+    fields = {**config_fields(config), "dtype": str(model.embedding.dtype).removeprefix("torch.")}
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    with atomic_path(directory / WEIGHTS) as temporary:
+        write_tensors(temporary, to_transformers(model, state, FAMILIES[config.family].correspondence(config)))
+    if config.task == "language-modelling" and config.kind != "encoder":
+        write_json(directory / GENERATION_CONFIG, special_tokens(config))
+    write_json(directory / CONFIG, fields)
 
 
-def save_with_tokenizer(model: Decoder, tokenizer: Path, directory: Path) -> None:
+def config_fields(config: ModelConfig) -> dict[str, Any]:
+    """What `config.json` says of a model.
+
+    Raises:
+        RequestError: no class of `transformers` computes this combination of parts.
+    """
+    if config.kind == "encoder-decoder" and config.decoder_start_token_id is None:
+        raise RequestError(
+            "decoder_start_token_id is not set; it is the token that an encoder-decoder's target begins with"
+        )
+    family = FAMILIES[config.family]
+    name = family.architecture(config)
+    fields = {
+        "architectures": [name],
+        **family.config_to_transformers(config),
+        **special_tokens(config),
+        "vocab_size": config.vocab_size,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "initializer_range": config.initializer_range,
+    }
+    if config.labels:
+        fields["id2label"] = {str(number): label for number, label in enumerate(config.labels)}
+        fields["label2id"] = {label: number for number, label in enumerate(config.labels)}
+    stored = {theirs for pair in family.correspondence(config).pairs for theirs in pair.theirs}
+    read = family.config_from_transformers(fields, name, stored)
+    for part in ModelConfig.model_fields:
+        if part not in WITHOUT_EFFECT and getattr(read, part) != getattr(config, part):
+            raise RequestError(
+                f"{part} {getattr(config, part)!r} makes this model no {config.family}: `transformers` has no class "
+                "for it, and it cannot be written as a directory that others read"
+            )
+    return fields
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Say with a refusal what it is about."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+def _architecture(fields: dict[str, Any]) -> str:
+    """The name of the class that a configuration is for.
+
+    Raises:
+        RequestError: it is none of ours.
+    """
+    names = fields.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or names[0] not in ARCHITECTURES:
+        raise RequestError(f"architectures is {names}; what can be read is one of {', '.join(ARCHITECTURES)}")
+    name: str = names[0]
+    return name
+
+
+def save_with_tokenizer(model: Model, tokenizer: Path, directory: Path) -> None:
     """`save`, with the tokenizer's files in `tokenizer`: a directory to publish or to serve, whole or not at all.
 
     Raises:
@@ -79,9 +168,14 @@ def save_with_tokenizer(model: Decoder, tokenizer: Path, directory: Path) -> Non
     """
     with atomic_directory(directory) as temporary:
         save(model, temporary)
-        for name in TOKENIZER_FILES:
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, temporary / name)
+        copy_tokenizer(tokenizer, temporary)
+
+
+def copy_tokenizer(source: Path, directory: Path) -> None:
+    """Copy the files of the tokenizer in `source`, those that it has."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -98,18 +192,21 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         raise OSError(number, os.strerror(number)) from error
 
 
-def convert(source: Path, out: Path, *, dtype: torch.dtype | None = None) -> Decoder:
+def convert(source: Path, out: Path, *, dtype: torch.dtype | None = None) -> Model:
     """Read the model in `source` and write it, with its tokenizer's files, to the new directory `out`.
 
     `dtype` None keeps the precision in which the weights are stored.
 
     Raises:
-        RequestError: `source` is not a model that we compute exactly, or `out` is there already.
+        RequestError: `source` is not a model that we compute exactly, its tokenizer has other tokens, or `out` is there
+            already.
         CommandError: the disk is full or the place cannot be written.
     """
     if out.exists():
         raise RequestError(f"{out} is there already; choose another directory or remove it")
     model = load(source, dtype=dtype)
+    if (source / "tokenizer.json").is_file():
+        token_names(source, model.config.vocab_size)
     save_with_tokenizer(model, source, out)
     return model
 
