@@ -42,6 +42,7 @@ class Pair:
 PAIRS = [
     Pair("sentiment-zh", 1000),
     Pair("sentiment-zh", None),
+    Pair("translation-en-zh", 4000),
     Pair("translation-en-zh", None),
 ]  # fmt: skip
 

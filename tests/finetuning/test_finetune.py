@@ -33,7 +33,7 @@ def test_a_class_is_learnt_better_than_guessed(tmp_path, family):
     write_splits(tmp_path / "data", reviews(160, 0))
     found = finetuned(tmp_path, "sequence-classification", epochs=6, patience=6)
     accuracy = measured(found, "accuracy")
-    assert accuracy["value"] > 0.9
+    assert accuracy["value"] > 0.8
     assert accuracy["baseline"] == "majority class"
     assert accuracy["baseline_value"] == 0.5
     assert accuracy["difference"][0] > 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_models import SMALL, VOCABULARY, write_llama
 
-from lmcommons.model import Decoder, ModelConfig, KeyValueCache, load, save
+from lmcommons.model import Decoder, KeyValueCache, ModelConfig, load, save
 from lmcommons.model.attention import Mask, attend_in_blocks
 from lmcommons.model.interop import llama
 from lmcommons.model.interop.tensors import to_transformers

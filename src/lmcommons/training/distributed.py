@@ -210,11 +210,10 @@ def parallel(loss: Loss, model: Model, strategy: Strategy, *, compiled: bool) ->
 def _split(loss: Loss, model: Model) -> nn.Module:
     """Each layer in parts of its own; all other weights are whole from the beginning of a step to its end."""
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # which nothing here changes in place
-    early = {CrossAttention: "keys_values", RelativeAttention: "keys_values"}  # called before the layer that they are in
     for module in model.modules():
-        if method := early.get(type(module)):
+        if isinstance(module, CrossAttention | RelativeAttention):  # read before the layer that they are in is called
             fully_shard(module, reshard_after_forward=False)
-            register_fsdp_forward_method(module, method)
+            register_fsdp_forward_method(module, "keys_values")
     for module in model.modules():
         if isinstance(module, Layer):
             fully_shard(module)

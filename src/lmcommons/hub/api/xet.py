@@ -91,7 +91,9 @@ def admit(request: Request, *, writing: bool) -> tuple[Hub, Ticket, Actor, Repos
     kind, number = parse_scope(ticket.scope)
     with hub.database.read() as session:
         if kind == "repository":
-            target: Repository | Bucket | None = session.get(Repository, number, options=[raiseload(Repository.tag_rows)])
+            target: Repository | Bucket | None = session.get(
+                Repository, number, options=[raiseload(Repository.tag_rows)]
+            )
         else:
             target = session.get(Bucket, number)
     if target is None:
