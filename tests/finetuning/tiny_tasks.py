@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -83,10 +84,15 @@ def write_model(directory: Path, family: str) -> Path:
 def write_tokenizer(directory: Path, family: str) -> PreTrainedTokenizerFast:
     """Word pieces with [CLS] and [SEP], words that end with </s>, or our bytes with a chat template."""
     if family in ("bert", "distilbert", "xlnet"):
-        engine = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        engine.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=500, special_tokens=special))
+        splitter = pre_tokenizers.BertPreTokenizer()
+        words = Counter(word for text in TEXTS for word, _ in splitter.pre_tokenize_str(text))
+        characters = sorted({character for word in words for character in word})
+        # The library's trainer chooses differently from run to run where counts are equal.
+        frequent = sorted(words, key=lambda word: (-words[word], word))[:400]
+        pieces = dict.fromkeys([*special, *characters, *(f"##{character}" for character in characters), *frequent])
+        engine = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+        engine.pre_tokenizer = splitter
         found = BertTokenizerFast(tokenizer_object=engine)
         found.backend_tokenizer.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",
