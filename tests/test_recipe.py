@@ -14,7 +14,7 @@ from lmcommons.errors import RequestError
 
 BASE = "name: sample\ndata:\n  sources:\n    - type: python-docs\n"
 RECIPES = Path(__file__).parent.parent / "recipes"
-FILES = sorted([*RECIPES.glob("*.yaml"), *RECIPES.glob("pretraining/*.yaml")])
+FILES = sorted(RECIPES.glob("**/*.yaml"))
 
 
 def lmc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def lmc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_project_is_right(file):
-    assert recipe.load(file).name
+    assert recipe.load_any(file).name
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,20 @@ def test_check_says_what_the_recipe_would_do():
     assert "training tokens" in result.stdout
 
 
+def test_check_says_what_a_fine_tuning_recipe_would_do():
+    result = lmc("recipe", "check", RECIPES / "finetuning" / "spam.yaml")
+    assert "sequence-classification" in result.stdout
+    assert result.returncode == 0
+
+
 def test_check_of_an_absent_file_is_a_wrong_request():
     result = lmc("recipe", "check", "absent.yaml")
     assert (result.returncode, result.stderr) == (2, "lmc: absent.yaml: no such recipe file\n")
+
+
+def test_fine_tuning_recipes_have_a_schema_too():
+    schema = json.loads(lmc("recipe", "schema", "--finetuning").stdout)
+    assert set(schema["properties"]) == set(recipe.TaskRecipe.model_fields)
 
 
 def test_the_schema_names_every_field_for_editors():

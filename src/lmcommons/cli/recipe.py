@@ -17,10 +17,18 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print the resolved recipe as JSON")] = False,
 ) -> None:
     """Read a recipe, fill in the defaults, and say what it would do."""
-    checked = recipe.load(file)
-    recipe.check_memory(checked, environment.memory())
+    checked = recipe.load_any(file)
+    if isinstance(checked, recipe.Recipe):
+        recipe.check_memory(checked, environment.memory())
     if as_json:
         typer.echo(json.dumps(checked.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return
+    if isinstance(checked, recipe.TaskRecipe):
+        wanted = checked.finetuning
+        typer.echo(
+            f"{file}: right. {checked.name}: {wanted.task} from {wanted.model}, method {wanted.method.name}, "
+            f"at most {wanted.epochs} epochs over {wanted.data.path}"
+        )
         return
     parameters = checked.model.parameters(checked.tokenizer.vocab_size)
     typer.echo(
@@ -30,6 +38,9 @@ def check(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    finetuning: Annotated[bool, typer.Option("--finetuning", help="of fine-tuning recipes")] = False,
+) -> None:
     """Print the JSON Schema of recipes, for editors that complete and check YAML."""
-    typer.echo(json.dumps(recipe.Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+    kind = recipe.TaskRecipe if finetuning else recipe.Recipe
+    typer.echo(json.dumps(kind.model_json_schema(), indent=2, ensure_ascii=False))

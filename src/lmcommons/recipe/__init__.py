@@ -36,7 +36,7 @@ from lmcommons.recipe.objectives import (
     SequenceToSequenceRecipe,
     SpanCorruptionRecipe,
 )
-from lmcommons.recipe.reading import dump, load, load_task, parse
+from lmcommons.recipe.reading import dump, load, load_any, load_task, parse
 from lmcommons.recipe.recipe import Recipe, check_memory
 from lmcommons.recipe.results import EvaluationRecipe, Provenance, PublishingRecipe
 from lmcommons.recipe.section import Fraction, Positive, Section
@@ -83,6 +83,7 @@ __all__ = [
     "check_memory",
     "dump",
     "load",
+    "load_any",
     "load_task",
     "parse",
 ]

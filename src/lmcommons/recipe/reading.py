@@ -47,6 +47,18 @@ def parse(text: str, name: str = "recipe") -> Recipe:
 
 
 def _parse(text: str, name: str, kind: type[Kind]) -> Kind:
+    value, tree = _mapping(text, name)
+    if ("finetuning" in value) != (kind is TaskRecipe):
+        right = "run it with `lmc finetune`" if kind is Recipe else "a fine-tuning recipe has a section `finetuning`"
+        raise RequestError(f"{name}: a recipe of the other kind; {right}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise RequestError(_one_line(error, name, tree, kind)) from error
+
+
+def _mapping(text: str, name: str) -> tuple[dict[Any, Any], yaml.Node | None]:
+    """The fields in YAML text, and where each stands."""
     try:
         value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
         tree = yaml.compose(text, _Loader)
@@ -59,13 +71,7 @@ def _parse(text: str, name: str, kind: type[Kind]) -> Kind:
         raise RequestError(
             f"{name}: a recipe is a mapping of fields (name, data, model, …), not {type(value).__name__}"
         )
-    if ("finetuning" in value) != (kind is TaskRecipe):
-        right = "run it with `lmc finetune`" if kind is Recipe else "a fine-tuning recipe has a section `finetuning`"
-        raise RequestError(f"{name}: a recipe of the other kind; {right}")
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise RequestError(_one_line(error, name, tree, kind)) from error
+    return value, tree
 
 
 def load(path: Path) -> Recipe:
@@ -84,6 +90,18 @@ def load_task(path: Path) -> TaskRecipe:
         RequestError: as `load`.
     """
     return _parse(_read(path), str(path), TaskRecipe)
+
+
+def load_any(path: Path) -> Recipe | TaskRecipe:
+    """Read a recipe file of either kind.
+
+    Raises:
+        RequestError: as `load`.
+    """
+    text = _read(path)
+    if "finetuning" in _mapping(text, str(path))[0]:
+        return _parse(text, str(path), TaskRecipe)
+    return _parse(text, str(path), Recipe)
 
 
 def _read(path: Path) -> str:
