@@ -9,8 +9,8 @@ from lmcommons.errors import RequestError
 from lmcommons.finetuning import encoding
 from lmcommons.finetuning.answering import first_sentence
 from lmcommons.finetuning.rows import Split
+from lmcommons.generation import foreign_tokenizer
 from lmcommons.inference.spans import best_spans
-from lmcommons.inference.text import load_tokenizer
 from lmcommons.model import IGNORED
 
 
@@ -23,7 +23,7 @@ def pieces(tmp_path_factory):
 def byte_level(tmp_path_factory):
     directory = tmp_path_factory.mktemp("llama")
     write_tokenizer(directory, "llama")
-    return load_tokenizer(directory)
+    return foreign_tokenizer.read(directory)
 
 
 def split(*rows: dict) -> Split:

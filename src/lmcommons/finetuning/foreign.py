@@ -23,7 +23,7 @@ from lmcommons.errors import RequestError
 from lmcommons.files import atomic_directory
 from lmcommons.finetuning.lora import Site
 from lmcommons.finetuning.network import WRITING, Network, Writing, attention_mask
-from lmcommons.inference.text import load_tokenizer
+from lmcommons.generation import foreign_tokenizer
 from lmcommons.model import IGNORED
 from lmcommons.model.stack import token_positions
 from lmcommons.recipe import FinetuningTask
@@ -160,7 +160,7 @@ class Foreign(Network):
     def save(self, source: Path, directory: Path) -> None:
         with atomic_directory(directory) as temporary:
             self.theirs.save_pretrained(temporary)
-            load_tokenizer(source).save_pretrained(temporary)
+            foreign_tokenizer.read(source).save_pretrained(temporary)
 
 
 def load(

@@ -22,7 +22,8 @@ from lmcommons.finetuning.network import WRITING, Network
 from lmcommons.finetuning.rows import Split
 from lmcommons.finetuning.tasks import Setting, Task
 from lmcommons.finetuning.writing import Answering, Chat
-from lmcommons.inference.text import load_tokenizer, padding_id
+from lmcommons.generation import foreign_tokenizer
+from lmcommons.inference.text import padding_id
 from lmcommons.model import load as load_own
 from lmcommons.model.interop.directory import ARCHITECTURES
 from lmcommons.recipe import COLUMNS, FinetuningRecipe, FinetuningTask, LoraMethod, TaskRecipe
@@ -64,7 +65,7 @@ def finetune(recipe: TaskRecipe, model: Path, data: Path, out: Path) -> dict[str
         name: {"rows": len(split.rows), "in_train": _in_train(wanted, split, train)} for name, split in splits.items()
     }
     labels = find_labels(wanted, train) if wanted.task.endswith("classification") else []
-    tokenizer = load_tokenizer(model)
+    tokenizer = foreign_tokenizer.read(model)
 
     def base() -> Network:
         return _open(wanted, model, labels, padding_id(tokenizer), recipe.seed)

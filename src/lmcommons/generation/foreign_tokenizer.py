@@ -57,18 +57,19 @@ class ForeignTokenizer:
         return self.decode([*self._anchor, token_id]).removeprefix(self.decode(self._anchor)).encode()
 
 
-def load(directory: Path) -> ForeignTokenizer:
-    """Read the tokenizer of a model directory, without remote code.
+def read(directory: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model directory as `transformers` reads it, without remote code.
 
     Raises:
-        RequestError: the directory has none that `transformers` can read.
+        RequestError: the directory has none that it can read.
     """
     from transformers import AutoTokenizer
 
     try:
-        return ForeignTokenizer(
-            AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            directory, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         why = " ".join(str(error).split())[:300]
         raise RequestError(f"{directory}: no tokenizer that can be read ({why})") from error
+    return found

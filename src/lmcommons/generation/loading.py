@@ -46,7 +46,7 @@ def load(
     except RequestError:
         if not (directory / "tokenizer.json").is_file():
             raise
-        words = foreign_tokenizer.load(directory)
+        words = ForeignTokenizer(foreign_tokenizer.read(directory))
     _join(name, found.config, words)
     return found, words
 

@@ -7,9 +7,9 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from lmcommons.client import model_directory
 from lmcommons.errors import RequestError
+from lmcommons.generation import foreign_tokenizer
 from lmcommons.generation.loading import Device, Precision, commands, load_model, wrong_kind
 from lmcommons.generation.rows import longest_context
-from lmcommons.inference.text import load_tokenizer
 from lmcommons.model import Model, ModelConfig
 
 
@@ -87,7 +87,7 @@ def load(name: str, device: Device = "auto", precision: Precision = "auto") -> L
     """
     directory = model_directory(name)
     model = load_model(directory, device, precision)
-    tokenizer = load_tokenizer(directory)
+    tokenizer = foreign_tokenizer.read(directory)
     last = max(tokenizer.get_vocab().values())
     if last >= model.config.vocab_size:
         raise RequestError(

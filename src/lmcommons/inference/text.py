@@ -1,27 +1,10 @@
-"""Any tokenizer that `transformers` reads, and what stands around a text that a model is to answer."""
+"""Around a text that a model is to read or to answer: padding, ends, prompts."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lmcommons.errors import RequestError
-
-
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model directory, without remote code.
-
-    Raises:
-        RequestError: the directory has none that `transformers` can read.
-    """
-    try:
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            directory, trust_remote_code=False, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise RequestError(f"{directory}: no tokenizer that can be read ({why})") from error
-    return found
 
 
 def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
