@@ -38,7 +38,9 @@ from lmcommons.training.execution import flops_per_token, reproducible
 from lmcommons.training.loop import training_step
 from lmcommons.training.loss import fused_cross_entropy
 from lmcommons.training.memory import keep_freed_memory, recompute_layers
-from lmcommons.training.objectives import CausalLanguageModelling, MaskedLanguageModelling, PermutationLanguageModelling
+from lmcommons.training.objectives import CausalLanguageModelling
+from lmcommons.training.objectives.masked import masked_loss
+from lmcommons.training.objectives.permutation import permutation_loss
 from lmcommons.training.objectives.sequence_to_sequence import pair_loss
 from lmcommons.training.optimiser import Optimiser
 
@@ -120,9 +122,9 @@ def loss_of(shape: Shape) -> Loss:
     """The loss of the family's objective."""
     match shape.config.kind:
         case "encoder":
-            return partial(MaskedLanguageModelling.loss, None)
+            return masked_loss
         case "permutation":
-            return partial(PermutationLanguageModelling.loss, None)
+            return permutation_loss
         case "encoder-decoder":
             return pair_loss
         case _:

@@ -34,17 +34,24 @@ class MaskedLanguageModelling(Objective):
         return MaskedRows(kind(documents, self.tokenizer, context_length, seed), self.recipe, self.tokenizer, seed)
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
-        """With next sentences: the mean over tokens and the mean over rows count alike (appendix A.2)."""
-        assert isinstance(model, Encoder)
-        assert batch.places is not None
-        hidden = model.hidden(batch.tokens, document_ids=batch.document_ids, token_types=batch.token_types)
-        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-        loss = model.token_loss(hidden[rows, batch.places], batch.targets, reduction="sum")
-        if batch.follows is not None:
-            # A row has about as many targets as places for them: the sum over both, divided by the targets, is as said.
-            sentences = F.cross_entropy(model.next_sentence_logits(hidden), batch.follows, reduction="sum")
-            loss = loss + batch.places.shape[1] * sentences
-        return loss
+        return masked_loss(model, batch)
+
+
+def masked_loss(model: Model, batch: Batch) -> Tensor:
+    """Nats over the masked places (Devlin et al. 2019, §3.1).
+
+    With next sentences, the mean over tokens and the mean over rows count alike (appendix A.2).
+    """
+    assert isinstance(model, Encoder)
+    assert batch.places is not None
+    hidden = model.hidden(batch.tokens, document_ids=batch.document_ids, token_types=batch.token_types)
+    rows = torch.arange(len(hidden), device=hidden.device)[:, None]
+    loss = model.token_loss(hidden[rows, batch.places], batch.targets, reduction="sum")
+    if batch.follows is not None:
+        # A row has about as many targets as places for them: the sum over both, divided by the targets, is as said.
+        sentences = F.cross_entropy(model.next_sentence_logits(hidden), batch.follows, reduction="sum")
+        loss = loss + batch.places.shape[1] * sentences
+    return loss
 
 
 class MaskedRows(Rows):

@@ -22,14 +22,19 @@ class PermutationLanguageModelling(Objective):
         return OrderedRows(documents, self.recipe, self.tokenizer, context_length, seed)
 
     def loss(self, model: Model, batch: Batch) -> Tensor:
-        assert isinstance(model, XLNet)
-        assert batch.order is not None
-        assert batch.document_ids is not None
-        order, documents = batch.order, batch.document_ids
-        visible = order[:, None, :] < order[:, :, None].clamp(min=1)
-        visible = visible & (documents[:, None, :] == documents[:, :, None])
-        hidden = model.hidden(batch.tokens, visible=visible, targets=batch.places)
-        return model.token_loss(hidden, batch.targets, reduction="sum")
+        return permutation_loss(model, batch)
+
+
+def permutation_loss(model: Model, batch: Batch) -> Tensor:
+    """Nats over the predicted places, each from the tokens before it in the row's order (Yang et al. 2019, eq. 3)."""
+    assert isinstance(model, XLNet)
+    assert batch.order is not None
+    assert batch.document_ids is not None
+    order, documents = batch.order, batch.document_ids
+    visible = order[:, None, :] < order[:, :, None].clamp(min=1)
+    visible = visible & (documents[:, None, :] == documents[:, :, None])
+    hidden = model.hidden(batch.tokens, visible=visible, targets=batch.places)
+    return model.token_loss(hidden, batch.targets, reduction="sum")
 
 
 class OrderedRows(Rows):
