@@ -30,7 +30,7 @@ from rich.table import Table
 from lmcommons import environment
 from lmcommons.files import read_json, write_json
 from lmcommons.model import ModelConfig, build
-from lmcommons.model.interop import bert, gpt2, llama, t5, xlnet
+from lmcommons.model.interop.directory import config_fields
 from lmcommons.recipe import OptimizerRecipe
 from lmcommons.training.batches import Batch
 from lmcommons.training.distributed import Loss
@@ -50,7 +50,7 @@ MASKED, CORRUPTED, PREDICTED = 0.15, 0.22, 0.17  # targets for each token read: 
 OURS, LIMIT = "lmcommons bf16 compiled", "bf16 matrix products"
 VARIANTS = {"lmcommons, fused loss": "fused", "lmcommons, layers recomputed": "recomputed"}
 PEERS = {"transformers bf16 compiled": True, "transformers fp32 eager": False}
-FAMILIES = {"llama": llama, "gpt2": gpt2, "bert": bert, "t5": t5, "xlnet": xlnet}
+FAMILIES = ("llama", "gpt2", "bert", "t5", "xlnet")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def inputs(shape: Shape) -> dict[str, torch.Tensor]:
     """What `transformers` is called with for the same work."""
     ready = batch(shape)
     if shape.config.kind in ("decoder", "encoder-decoder"):
-        return {"input_ids": ready.tokens, "labels": ready.tokens if ready.target_tokens is None else ready.targets}
+        labels = ready.tokens if ready.target_tokens is None else ready.targets
+        return {"input_ids": ready.tokens, "labels": labels.contiguous()}
     assert ready.places is not None
     if ready.order is None:
         return {
@@ -174,9 +175,11 @@ def inputs(shape: Shape) -> dict[str, torch.Tensor]:
 
 def theirs(shape: Shape, compiled: bool) -> Callable[[], None]:
     """One step of `transformers` in a plain loop; with bfloat16 autocast where it is compiled."""
-    fields = FAMILIES[shape.config.family].config_to_transformers(shape.config)
-    name = FAMILIES[shape.config.family].architecture(shape.config)
+    fields = config_fields(shape.config)
+    name = fields["architectures"][0]
     model = getattr(transformers, name)(transformers.AutoConfig.for_model(**fields)).train()
+    theirs, ours = model.num_parameters(), shape.config.parameters(shape.config.vocab_size)
+    assert theirs == ours, f"{name} has {theirs:,} parameters and our model {ours:,}"
     forward = torch.compile(model, dynamic=False) if compiled else model
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1, fused=True)
     given = inputs(shape)
