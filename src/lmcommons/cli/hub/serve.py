@@ -86,6 +86,8 @@ def serve(
             "server_header": False,
             "proxy_headers": True,
             "timeout_graceful_shutdown": 10,
+            # Longer than Python's clients keep an idle connection (5): one that both sides end at once fails a request.
+            "timeout_keep_alive": 20,
         }
         if workers == 1:
             _serve_alone(settings, listener, options)
