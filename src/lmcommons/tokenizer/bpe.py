@@ -10,7 +10,7 @@ from lmcommons.errors import CommandError, RequestError
 from lmcommons.files import atomic_directory, write_json
 from lmcommons.progress import say, task
 from lmcommons.recipe import TokenizerRecipe
-from lmcommons.tokenizer.byte_level import SPLIT_PATTERN, spell
+from lmcommons.tokenizer.byte_level import SPLIT_PATTERN, byte_pairs, spell
 
 Kind = Literal["decoder", "encoder", "encoder-decoder", "permutation"]
 
@@ -141,18 +141,10 @@ def _definition(tokens: list[bytes], special: tuple[str, ...], kind: Kind) -> di
             "special_tokens": {name: {"id": name, "ids": [special.index(name)], "tokens": [name]} for name in around},
         },
         "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {name: place for place, name in enumerate([*special, *map(spell, tokens)])},
-            "merges": [[spell(left), spell(right)] for left, right in _merges(tokens)],
-        },
+        "model": byte_pairs(
+            {name: place for place, name in enumerate([*special, *map(spell, tokens)])},
+            [[spell(left), spell(right)] for left, right in _merges(tokens)],
+        ),
     }
 
 

@@ -40,3 +40,19 @@ def unspell(characters: str) -> bytes:
         KeyError: a character that stands for no byte: the vocabulary is not byte-level.
     """
     return bytes(_BYTES[character] for character in characters)
+
+
+def byte_pairs(vocab: dict[str, int], merges: list[list[str]]) -> dict[str, object]:
+    """The model of a `tokenizer.json`: byte-pair encoding with every token's id and the merges in order."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocab,
+        "merges": merges,
+    }

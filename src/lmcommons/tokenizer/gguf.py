@@ -6,7 +6,7 @@ from typing import Any
 
 from lmcommons.errors import RequestError
 from lmcommons.files import read_json
-from lmcommons.tokenizer.byte_level import SPLIT_PATTERN
+from lmcommons.tokenizer.byte_level import SPLIT_PATTERN, byte_pairs
 from lmcommons.tokenizer.tokenizer import load
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types
@@ -86,18 +86,10 @@ def from_gguf(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
         "pre_tokenizer": PRE_TOKENIZERS[pre],
         "post_processor": _begin(begins, tokens),
         "decoder": BYTES,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: number for number, token in enumerate(tokens) if types[number] != UNUSED},
-            "merges": [merge.split(" ") for merge in merges],
-        },
+        "model": byte_pairs(
+            {token: number for number, token in enumerate(tokens) if types[number] != UNUSED},
+            [merge.split(" ") for merge in merges],
+        ),
     }, configuration
 
 
