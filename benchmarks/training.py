@@ -87,7 +87,7 @@ def shape(family: str, size: str) -> Shape:
         num_hidden_layers=layers // 2 if family == "t5" else layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        max_position_embeddings=context,
+        **({} if family == "xlnet" else {"max_position_embeddings": context}),
         vocab_size=vocab,
         bos_token_id=0,
         eos_token_id=0,

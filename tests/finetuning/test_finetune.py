@@ -184,7 +184,7 @@ def test_a_second_run_does_nothing_and_a_changed_recipe_or_row_runs_again(tmp_pa
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tmp_path):
     write_model(tmp_path / "model", "llama")
     write_splits(tmp_path / "data", reviews(400, 0))
-    fields = {"epochs": 8, "patience": 8, "batch_size": 4, "method": LORA}
+    fields = {"epochs": 8, "patience": 8, "batch_size": 4, "method": LORA | {"dropout": 0.1}}
     whole = Path(run(write_recipe(tmp_path, "sequence-classification", **fields), tmp_path / "whole")["directory"])
     path = write_recipe(tmp_path, "sequence-classification", **fields)
     command = [LMC, "finetune", path, "--out", tmp_path / "runs"]

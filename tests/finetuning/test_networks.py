@@ -91,3 +91,14 @@ def test_wide_rows_of_compiled_steps_lose_nothing(tmp_path):
     with torch.no_grad():
         plain = network.loss(batches.collate([EXAMPLES], 0, CPU), 0.0)
         torch.testing.assert_close(network.loss(wide, 0.0), plain, atol=1e-4, rtol=1e-5)
+
+
+def test_both_sides_of_wide_rows_are_of_one_width(tmp_path):
+    write_model(tmp_path, "t5")
+    network, _ = both(tmp_path, "translation")
+    pair = Example(0, [5, 6, 1], [*range(2, 20), 1], target_tokens=[0, *range(2, 20)])
+    wide = batches.collate([[pair]], 0, CPU, widths=batches.widths(50), by_token=True)
+    assert wide.tokens.shape == wide.target_tokens.shape == wide.targets.shape == (1, 32)
+    with torch.no_grad():
+        plain = network.loss(batches.collate([[pair]], 0, CPU), 0.0)
+        torch.testing.assert_close(network.loss(wide, 0.0), plain, atol=1e-4, rtol=1e-5)

@@ -13,6 +13,7 @@ from lmcommons import tokenizer
 from lmcommons.cli import main
 from lmcommons.errors import RequestError
 from lmcommons.generation import log_probabilities
+from lmcommons.model import ModelConfig, build
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,31 @@ def test_scores_of_a_family_are_those_of_transformers(family: str, tmp_path: Pat
     assert log_probabilities(ours, prompt, tokens) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_xlnet_gives_no_text_a_score_token_by_token(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="kind permutation does not read a text token by token"):
-        log_probabilities(pair("xlnet", tmp_path)[0], [1], [2])
+@pytest.mark.parametrize("prompt", [[], PROMPTS[0]])
+def test_xlnet_scores_each_token_from_those_before_it_as_transformers_does_with_that_order(
+    prompt: list[int], tmp_path: Path
+) -> None:
+    ours, reference = pair("xlnet", tmp_path)
+    tokens = PROMPTS[2]
+    whole = torch.tensor([prompt + tokens])
+    length = whole.shape[1]
+    expected = []
+    with torch.no_grad():
+        for place in range(len(prompt), length):
+            target = torch.zeros(1, 1, length)
+            target[0, 0, place] = 1
+            logits = reference(whole, perm_mask=torch.ones(1, length, length).triu(), target_mapping=target).logits
+            expected.append(float(logits[0, 0].log_softmax(-1)[whole[0, place]]))
+    assert log_probabilities(ours, prompt, tokens) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_first_token_without_anything_before_it_is_refused(family: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="nothing that the first token could follow: give a prompt"):
+        log_probabilities(pair(family, tmp_path)[0], [], [3, 4])
+
+
+def test_an_encoder_gives_no_text_a_score() -> None:
+    encoder = build(ModelConfig(family="bert", vocab_size=40, hidden_size=32, num_hidden_layers=1))
+    with pytest.raises(RequestError, match="kind encoder does not read a text token by token"):
+        log_probabilities(encoder, [1], [2])

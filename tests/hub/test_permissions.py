@@ -28,7 +28,9 @@ OWNER, CREATOR, STRANGER, ORGANISATION = 1, 2, 3, 9
 PRIVATE, GATED = 7, 8  # repositories
 
 
-def repository(*, owner: int = OWNER, private: bool = False, gated: Gate = Gate.NONE, id_: int = 5) -> Repository:
+def repository(
+    *, owner: int = OWNER, private: bool = False, gated: Gate = Gate.NONE, hidden: bool = False, id_: int = 5
+) -> Repository:
     account = Account(id=owner, name="owner", name_key="owner")
     return Repository(
         id=id_,
@@ -39,6 +41,7 @@ def repository(*, owner: int = OWNER, private: bool = False, gated: Gate = Gate.
         name="m",
         private=private,
         gated=gated,
+        hidden=hidden,
     )
 
 
@@ -115,6 +118,27 @@ def test_leave_to_read_a_gated_repository_ends_when_it_becomes_private():
     assert may(member(STRANGER, granted=frozenset({GATED})), hidden) == set()
 
 
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize(
+    ("actor", "expected"),
+    [
+        (ANONYMOUS, set()),
+        (member(STRANGER), set()),
+        (member(STRANGER, granted=frozenset({GATED})), set()),
+        (member(STRANGER, Role.READ), set()),
+        (member(STRANGER, Role.CONTRIBUTOR), set()),
+        (member(CREATOR), set()),
+        (member(CREATOR, Role.READ), set()),
+        (member(CREATOR, Role.CONTRIBUTOR), WORK),
+        (member(STRANGER, Role.WRITE), WORK),
+        (member(STRANGER, Role.WRITE, token=TokenRole.READ), LOOK),
+        (member(STRANGER, admin=True), set(Action)),
+    ],
+)
+def test_what_moderators_hid_is_there_for_those_who_manage_it(actor, expected, private):
+    assert may(actor, repository(owner=ORGANISATION, private=private, hidden=True, id_=GATED)) == expected
+
+
 @pytest.mark.parametrize(("right", "included"), RIGHTS.items())
 def test_a_fine_grained_token_does_what_its_scope_says_there_and_nothing_elsewhere(right, included):
     mine, other = repository(private=True, id_=PRIVATE), repository(private=True, id_=6)
@@ -165,8 +189,8 @@ def test_what_lists_show_is_what_the_rule_allows(tmp_path: Path):
         for id_, kind in ((1, "user"), (2, "user"), (3, "user"), (9, "organisation")):
             session.add(Account(id=id_, kind=AccountKind(kind), name=f"a{id_}", name_key=f"a{id_}", fullname=""))
         session.flush()
-        cases = product((1, 9), (False, True), Gate)
-        for number, (owner, private, gate) in enumerate(cases, start=1):
+        cases = product((1, 9), (False, True), Gate, (False, True))
+        for number, (owner, private, gate, hidden) in enumerate(cases, start=1):
             session.add(
                 Repository(
                     id=number,
@@ -177,6 +201,7 @@ def test_what_lists_show_is_what_the_rule_allows(tmp_path: Path):
                     name_key=f"r{number}",
                     private=private,
                     gated=gate,
+                    hidden=hidden,
                 )
             )
     some = frozenset({2, 5, 8, 11})

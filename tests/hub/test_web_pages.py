@@ -151,7 +151,7 @@ def test_every_link_from_home_leads_to_a_sound_page(site: Site) -> None:
     waiting, seen, pages = ["/"], {"/"}, 0
     while waiting:
         path = waiting.pop()
-        response = site.client.get(path, follow_redirects="/resolve/" in path)  # a bucket has the large files
+        response = site.client.get(path, follow_redirects=path.startswith("/language/") or "/resolve/" in path)
         assert response.status_code == 200, path
         if response.headers["content-type"] != "text/html; charset=utf-8":
             continue
@@ -161,7 +161,7 @@ def test_every_link_from_home_leads_to_a_sound_page(site: Site) -> None:
         assert page.all("html")[0].attributes["lang"], path
         assert page.all("title")[0].text.strip(), path
         assert len(page.all("h1")) == 1, path
-        assert not page.all("script"), path
+        assert not page.foreign_scripts(), path
         assert not page.attributes("style"), path
         assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'"), path
         assert response.headers["x-content-type-options"] == "nosniff", path
@@ -183,16 +183,27 @@ def test_every_link_from_home_leads_to_a_sound_page(site: Site) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/models", "/lab/tales", "/lab/tales/tree/main", "/lab/tales/blob/main/src/train.py"]
 )
-def test_a_first_visit_costs_two_requests_and_fifty_kilobytes(site: Site, path: str) -> None:
-    response = site.client.get(path, headers={"Accept-Encoding": "identity"})
-    page = Page(response.text)
-    linked = [link.attributes["href"] for link in page.all("link") if not link.attributes["href"].startswith("data:")]
-    assert len(linked) == 1
-    style = site.client.get(linked[0], headers={"Accept-Encoding": "identity"})
+def test_a_first_visit_costs_four_requests_and_fifty_kilobytes(site: Site, path: str) -> None:
+    page = Page(site.client.get(path).text)
+    linked = [link.attributes["href"] for link in page.all("link")] + [
+        script.attributes["src"] for script in page.all("script")
+    ]
+    assets = [address for address in linked if not address.startswith("data:")]
+    assert len(assets) <= 3
+    received = 0
+    for address in (path, *assets):
+        with site.client.stream("GET", address, headers={"Accept-Encoding": "gzip"}) as answer:
+            received += sum(map(len, answer.iter_raw()))
+            if address != path:
+                assert "immutable" in answer.headers["cache-control"]
+    assert received <= 50_000
+
+
+def test_the_style_sheet_fetches_nothing(site: Site) -> None:
+    page = site.page("/")
+    style = site.client.get(page.all("link")[0].attributes["href"])
     assert style.headers["content-type"].startswith("text/css")
-    assert "immutable" in style.headers["cache-control"]
     assert not re.search(r"url\(|@import", style.text)
-    assert len(response.content) + len(style.content) <= 50_000
 
 
 def test_pages_are_sent_compressed_to_browsers_that_can_read_it(site: Site) -> None:
@@ -250,7 +261,7 @@ def test_search_finds_by_name_owner_tag_and_words(site: Site) -> None:
 def test_a_search_that_finds_nothing_says_so_and_repeats_the_words_harmlessly(site: Site) -> None:
     page = site.page('/models?search="><script>alert(zyx)</script>')
     assert "Nothing matches" in page.text
-    assert not page.all("script")
+    assert not page.foreign_scripts()
     assert page.all("input")[-1].attributes["value"] == '"><script>alert(zyx)</script>'
 
 
@@ -302,7 +313,7 @@ def test_a_card_is_rendered_inside_its_repository(site: Site) -> None:
     assert [cell.text for cell in page.all("td")][:2] == ["bits per byte", "1.93"]
     assert "/lab/tales/blob/main/docs/notes.md" in page.attributes("href")
     assert "/lab/tales/resolve/main/training_curve.svg" in page.attributes("src")
-    assert not page.all("script")
+    assert not page.foreign_scripts()
     assert "tracker.example" not in page.html
     assert "onerror" not in page.html
 
@@ -434,13 +445,12 @@ def test_a_text_file_has_numbered_lines_to_link_to(site: Site) -> None:
 def test_files_are_shown_as_what_they_are(site: Site, path: str, shown: str) -> None:
     page = site.page(path)
     assert shown in page.text
-    assert not page.all("script")
+    assert not page.foreign_scripts()
 
 
 def test_an_image_file_is_shown(site: Site) -> None:
-    assert site.page("/lab/tales/blob/main/training_curve.svg").attributes("src") == [
-        "/lab/tales/resolve/main/training_curve.svg"
-    ]
+    images = site.page("/lab/tales/blob/main/training_curve.svg").all("img")
+    assert [image.attributes["src"] for image in images] == ["/lab/tales/resolve/main/training_curve.svg"]
 
 
 # ---------------------------------------------------------------- history

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -180,19 +179,3 @@ def test_sizes_are_never_longer_than_three_digits_and_a_unit(number: int) -> Non
     power = ("B", "kB", "MB", "GB", "TB", "PB").index(unit)
     assert float(figure) < 1000 or unit == "PB"
     assert float(figure) * 1000**power == pytest.approx(number, rel=0.06)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "age"),
-    [
-        (-5, (0, "second")),
-        (59, (0, "second")),
-        (60, (1, "minute")),
-        (7199, (1, "hour")),
-        (86_400 * 3, (3, "day")),
-        (86_400 * 800, (2, "year")),
-    ],
-)
-def test_ages_are_in_the_largest_whole_unit(seconds: int, age: tuple[int, str]) -> None:
-    now = datetime(2026, 11, 22, tzinfo=UTC)
-    assert formatting.age(now - timedelta(seconds=seconds), now) == age

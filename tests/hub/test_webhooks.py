@@ -25,6 +25,7 @@ from lmcommons.hub.community.deliveries import ATTEMPTS, Deliveries
 from lmcommons.hub.community.outgoing import RefusedAddressError, check_url, is_public, post
 from lmcommons.hub.database.events import record
 from lmcommons.hub.database.tables import Repository, RepositoryType, now
+from lmcommons.hub.errors import BadRequest, NotFound
 from lmcommons.hub.repos.git import AddFile
 from lmcommons.hub.rooms import Hub
 
@@ -193,6 +194,32 @@ def test_a_webhook_hears_what_it_watches_in_its_domains(rooms: Hub, ann: Actor, 
     assert model.events == ["create discussion", "update repo.content"]
     assert discussions.events == ["create discussion"]
     assert dataset.events == disabled.events == []
+
+
+def test_what_happened_last_is_sent_as_a_test_and_any_delivery_again(rooms: Hub, ann: Actor, bob: Actor, receive):
+    receiver = receive(500, 200)
+    webhook = rooms.webhooks.create(ann, receiver.url, [{"type": "model", "name": "ann/m"}])
+    with pytest.raises(BadRequest, match="Nothing has happened"):
+        rooms.webhooks.send_again(ann, webhook.id)
+    rooms.commits.create_repository(ann, RepositoryType.DATASET, None, "m")
+    rooms.commits.create_repository(bob, RepositoryType.MODEL, None, "m")
+    made = rooms.commits.create_repository(ann, RepositoryType.MODEL, None, "m")
+    rooms.deliveries.deliver_due()
+    failed = rooms.webhooks.deliveries(ann, webhook.id)[0]
+    assert (failed.status, failed.attempts) == (500, 1)
+    rooms.webhooks.send_again(ann, webhook.id, failed.id)
+    rooms.discussions.open(bob, made, "t", "d")
+    rooms.webhooks.send_again(ann, webhook.id)
+    while rooms.deliveries.deliver_due():
+        pass
+    assert receiver.events == ["create repo", "create repo", "create discussion", "create discussion"]
+    other = rooms.webhooks.create(ann, receiver.url, [{"type": "org", "name": "nobody"}])
+    for actor, number, delivery in ((bob, webhook.id, None), (ann, other.id, failed.id), (ann, webhook.id, 999)):
+        with pytest.raises(NotFound):
+            rooms.webhooks.send_again(actor, number, delivery)
+    rooms.webhooks.set_disabled(ann, webhook.id, True)
+    with pytest.raises(BadRequest, match="disabled"):
+        rooms.webhooks.send_again(ann, webhook.id)
 
 
 def test_nothing_is_told_of_what_the_owner_may_not_see(rooms: Hub, ann: Actor, bob: Actor, receive):

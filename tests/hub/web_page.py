@@ -71,6 +71,11 @@ class Page(HTMLParser):
         """The values of an attribute, whatever element has it."""
         return [element.attributes[name] for element in self.elements if name in element.attributes]
 
+    def foreign_scripts(self) -> list[str]:
+        """The scripts that are not files of the hub's own: one that a visitor got into a page is here."""
+        scripts = [script.attributes.get("src", script.text or "empty") for script in self.all("script")]
+        return [source for source in scripts if not source.startswith("/static/")]
+
     @property
     def text(self) -> str:
         """The words of the page, with single spaces."""

@@ -6,6 +6,7 @@ import torch
 from objective_cases import CONTEXT, TEXTS, case, encoded
 
 from lmcommons.model import IGNORED
+from lmcommons.training.objectives.segments import segments
 
 CASE = case("permutation")
 SPECIAL = set(CASE.tokenizer.special_tokens.values())
@@ -23,8 +24,12 @@ def test_the_loss_is_the_likelihood_of_each_target_given_what_comes_before_it_in
         ]
         for place, target in zip(batch.places[row].tolist(), batch.targets[row].tolist(), strict=True):
             if target != IGNORED:
+                here = slice(row, row + 1)
                 logits = model(
-                    batch.tokens[row : row + 1], visible=torch.tensor([sees]), targets=torch.tensor([[place]])
+                    batch.tokens[here],
+                    token_types=batch.token_types[here],
+                    visible=torch.tensor([sees]),
+                    targets=torch.tensor([[place]]),
                 )
                 expected = expected - logits[0, 0].log_softmax(-1)[target]
     assert torch.allclose(CASE.objective.loss(model, batch), expected, rtol=1e-5)
@@ -44,6 +49,33 @@ def test_no_target_is_seen_by_its_own_prediction_or_by_one_before_it():
     same = torch.isclose(*losses, atol=1e-6).all(dim=-1)[0].tolist()
     assert all(same[:-2])
     assert not any(same[-2:]) or len({batch.document_ids[0, place].item() for place in by_order[-3:]}) > 1
+
+
+def test_half_of_the_texts_are_two_segments_around_a_separator():
+    rows, separate, end = CASE.rows(), CASE.tokenizer.required("sep"), CASE.tokenizer.required("cls")
+    pairs = texts = 0
+    for number in range(300):
+        row = rows.row(number)
+        for start, stop in segments(row["document_ids"]):
+            if stop - start < 5:  # no room for two
+                continue
+            tokens, types = (row[name][start:stop].tolist() for name in ("tokens", "token_types"))
+            second = types.count(1)
+            assert types == [0] * (len(types) - second - 1) + [1] * second + [2]
+            assert (tokens[-2:], tokens.count(end)) == ([separate, end], 1)
+            if second:
+                assert tokens[len(types) - second - 2] == separate
+                assert len(types) - second - 2 >= 1
+                assert second >= 2  # a token, and the separator after it
+            assert tokens.count(separate) == 1 + (second > 0)
+            pairs, texts = pairs + (second > 0), texts + 1
+    assert pairs / texts == pytest.approx(0.5, abs=0.08)
+
+
+def test_every_weight_is_trained():
+    model = CASE.model()
+    CASE.objective.loss(model, CASE.rows().batch(0, 4)).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
 def test_one_token_in_six_is_predicted_in_spans_of_five_at_most():

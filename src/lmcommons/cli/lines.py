@@ -17,7 +17,8 @@ def read_lines(path: Path, *fields: str, optional: tuple[str, ...] = ()) -> list
     """The objects of a file; each has the texts `fields`, and nothing else but `optional` ones.
 
     Raises:
-        RequestError: the file cannot be read, or a line is no such object: one line that names file and line.
+        RequestError: the file cannot be read or is empty, or a line is no such object: one line that names file and
+            line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -26,6 +27,8 @@ def read_lines(path: Path, *fields: str, optional: tuple[str, ...] = ()) -> list
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
     wanted = ", ".join(f'"{field}": text' for field in fields)
+    if not lines:
+        raise RequestError(f"{path}: the file is empty; a line of it must be {{{wanted}}}")
     found = []
     for number, line in enumerate(lines, start=1):
         try:

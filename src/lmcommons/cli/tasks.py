@@ -67,7 +67,7 @@ def classify(
     from lmcommons.inference.classify import classify_words
 
     loaded, texts = load(model, device, dtype), [row["text"] for row in rows]
-    pairs = [row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None
+    pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
     results: list[dict[str, Any]]
     with _named(input_file):
         if loaded.config.task == "token-classification":

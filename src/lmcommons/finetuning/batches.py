@@ -58,16 +58,17 @@ def collate(
 ) -> Batch:
     """The batch of rows; `document_ids` counts the examples of a row, and is None where nothing is padded or packed.
 
-    Rows are as long as the longest, or the next of `widths`; so are targets that are one for each token (`by_token`).
+    Rows are as long as the longest. With `widths` they are as long as the first of these that both sides of each row
+    fit in, and so are targets that are one for each token (`by_token`): a compiled step has no more shapes than these.
     """
+    longest = max(map(_length, rows))
+    common = next((width for width in widths if width >= longest), 0)
 
     def joined(part: Callable[[Example], Sequence[int] | None], filler: int, wide: bool = True) -> Tensor | None:
         lists = [[number for example in row for number in part(example) or ()] for row in rows]
-        width = max(map(len, lists))
-        if width == 0:
+        if not any(lists):
             return None
-        if wide:
-            width = next((each for each in widths if each >= width), width)
+        width = max(common if wide else 0, *map(len, lists))
         return torch.tensor([[*numbers, *[filler] * (width - len(numbers))] for numbers in lists], device=device)
 
     tokens = joined(lambda example: example.tokens, padding)

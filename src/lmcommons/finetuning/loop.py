@@ -181,6 +181,8 @@ class Loop:
         targets = sum(self.task.targets(part) for part in parts)
         factor = learning_rate_factor(self._schedule, self.state.step, self.steps)
         self._optimiser.scale_learning_rate(factor)
+        # The numbers that dropout draws are a step's own, as its rows are: nothing of them is in a checkpoint.
+        torch.manual_seed(hash((setting.seed, self.state.step)))
         self.module.train()
         total = 0.0
         for part in parts:

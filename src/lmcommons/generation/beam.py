@@ -27,11 +27,14 @@ def beam_search(
     """The `num_return_sequences` best continuations of each prompt, best first; each as if it were alone.
 
     Raises:
-        RequestError: a prompt is empty, fills the context, or has an unknown token; there are too many beams.
+        RequestError: there are no prompts; one is empty, fills the context, or has an unknown token; there are too many
+            beams.
         CommandError: the model's weights are damaged.
     """
+    if not prompts:
+        raise RequestError("there are no prompts: give at least one")
     together = max(1, MAX_ROWS // parameters.num_beams)
-    longest = max((len(beginning(model.config, prompt)) for prompt in prompts), default=0)
+    longest = max(len(beginning(model.config, prompt)) for prompt in prompts)
     rows = open_rows(model, min(together, len(prompts)) * parameters.num_beams, longest + parameters.max_tokens)
     search = _Search(rows, tokenizer, parameters)
     for prompt in prompts:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
+from lmcommons.errors import RequestError
 from lmcommons.generation.batch import Batch, Vocabulary
 from lmcommons.generation.beam import beam_search
 from lmcommons.generation.foreign_tokenizer import ForeignTokenizer
@@ -28,7 +29,8 @@ def generate(
     `parameters` are those of all prompts, or one for each.
 
     Raises:
-        RequestError: a prompt is empty, does not fit the context, or has an unknown token; the model writes no text.
+        RequestError: there are no prompts; one is empty, does not fit the context, or has an unknown token; the model
+            writes no text.
         CommandError: the model's weights are damaged.
     """
     each = parameters if isinstance(parameters, list) else [parameters] * len(prompts)
@@ -80,8 +82,10 @@ def prompt_tokens(model: Model, tokenizer: Tokenizer | ForeignTokenizer, text: s
 
 
 def _run(model: Model, tokenizer: Vocabulary, sequences: list[Sequence]) -> Iterator[tuple[Sequence, Delta]]:
+    if not sequences:
+        raise RequestError("there are no prompts: give at least one")
     lengths = [len(beginning(model.config, each.prompt)) + each.parameters.max_tokens for each in sequences]
-    batch = Batch(model, tokenizer, max_rows=min(MAX_ROWS, len(sequences)), max_length=max(lengths, default=1))
+    batch = Batch(model, tokenizer, max_rows=min(MAX_ROWS, len(sequences)), max_length=max(lengths))
     for sequence in sequences:
         batch.check(sequence)
     waiting = deque(sequences)

@@ -40,16 +40,21 @@ def longest_context(config: ModelConfig) -> int | None:
 class Rows(ABC):
     """Up to `max_rows` texts of up to `max_length` tokens, beginnings included.
 
-    Rows that are in use are the first `count`. `max_length` None: as many tokens as the model has positions.
+    Rows that are in use are the first `count`. `max_length` None: as many tokens as the model was trained for.
+
+    Raises:
+        RequestError: `max_length` is None and the model does not say for how many, as XLNet.
     """
 
     count = 0
 
     def __init__(self, model: Model, max_rows: int, max_length: int | None = None) -> None:
         self.config = model.config
-        positions = model.config.max_position_embeddings
         self._bound = longest_context(model.config)
-        self.max_length = min(max_length or positions, self._bound or max_length or positions)
+        wanted = max_length or model.config.max_position_embeddings
+        if not wanted:
+            raise RequestError(f"a model of kind {model.config.kind} reads texts of any length: say the longest one's")
+        self.max_length = min(wanted, self._bound or wanted)
         self.device = model.embedding.device
 
     def room(self, prompt: list[int]) -> int:

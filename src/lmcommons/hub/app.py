@@ -53,8 +53,9 @@ from lmcommons.hub.objects.collection import UNFINISHED, collect_uploads
 from lmcommons.hub.operating.metrics import Metrics
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import Settings
-from lmcommons.hub.web import markdown, sign_in
+from lmcommons.hub.web import markdown
 from lmcommons.hub.web import routes as web
+from lmcommons.hub.web.views.errors import error_page
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -89,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(limits.RateLimits)
     app.add_middleware(errors.RequestId)
     app.add_middleware(operating.Observation, metrics=app.state.metrics)
-    errors.install(app, web.error_page)
+    errors.install(app, error_page)
     app.router.routes.extend([*buckets.routes, *cas.routes, *lfs.routes, *locks.routes])
     for api in (
         operating,
@@ -118,7 +119,6 @@ def create_app(settings: Settings) -> FastAPI:
         [*access_requests.routes, *attachments.routes, *files.routes, *git_http.routes, *trees.routes]
     )
     app.router.add_route("/api/{rest:path}", _nothing, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-    app.include_router(sign_in.router)
     app.include_router(web.router)
     return app
 

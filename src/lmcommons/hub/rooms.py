@@ -13,12 +13,14 @@ from lmcommons.hub.accounts.accounts import Accounts
 from lmcommons.hub.accounts.devices import DeviceLogins
 from lmcommons.hub.accounts.limits import Limits
 from lmcommons.hub.accounts.organisations import Organisations
+from lmcommons.hub.accounts.sent_forms import SentForms
 from lmcommons.hub.accounts.sign_in import SignIn
 from lmcommons.hub.accounts.tokens import Tokens
 from lmcommons.hub.buckets.batch import Batches
 from lmcommons.hub.buckets.buckets import Buckets
 from lmcommons.hub.buckets.feed import Feed
 from lmcommons.hub.buckets.files import BucketFiles
+from lmcommons.hub.community.activity import Activity
 from lmcommons.hub.community.attachments import Attachments
 from lmcommons.hub.community.collections import Collections
 from lmcommons.hub.community.deliveries import Deliveries
@@ -36,13 +38,17 @@ from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.objects.xet.store import XetStore
 from lmcommons.hub.repos.commits import Commits
 from lmcommons.hub.repos.contents import Contents
+from lmcommons.hub.repos.editing import Editing
+from lmcommons.hub.repos.facets import Facets
 from lmcommons.hub.repos.large_files import LargeFiles
 from lmcommons.hub.repos.last_commits import LastCommits
 from lmcommons.hub.repos.leaderboards import Leaderboards
+from lmcommons.hub.repos.lineage import Lineage
 from lmcommons.hub.repos.locks import Locks
 from lmcommons.hub.repos.push import Pushes
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.repos.search import Search
+from lmcommons.hub.repos.uploads import Uploads
 from lmcommons.hub.settings import Settings
 
 
@@ -67,14 +73,18 @@ class Hub:
         self.organisations = Organisations(self.database, by_members=settings.member_organisations)
         self.tokens = Tokens(self.database)
         self.sign_in = SignIn(self.database, settings.sign_up)
+        self.sent_forms = SentForms(self.database)
         self.device_logins = DeviceLogins(self.database)
         self.access = Access(self.database)
         self.limits = Limits(settings.rate_limit, settings.counters)
         self.repositories = Repositories(self.database, settings.repositories_dir)
         self.search = Search(self.database)
+        self.facets = Facets(self.database)
         self.contents = Contents(self.repositories, self.objects)
         self.last_commits = LastCommits(self.database, self.repositories)
         self.commits = Commits(self.repositories, self.objects, self.contents, self.last_commits)
+        self.editing = Editing(self.repositories, self.commits)
+        self.uploads = Uploads(self.secret, self.accounts, self.objects, self.contents, self.commits)
         self.pushes = Pushes(self.accounts, self.repositories, self.commits)
         self.large_files = LargeFiles(self.database, self.repositories, self.contents, self.commits)
         self.attachments = Attachments(self.database, self.objects)
@@ -87,6 +97,8 @@ class Hub:
         self.pull_requests = PullRequests(self.database, self.repositories, self.commits)
         self.locks = Locks(self.database)
         self.leaderboards = Leaderboards(self.database, self.repositories)
+        self.lineage = Lineage(self.database)
+        self.activity = Activity(self.database)
         self.buckets = Buckets(self.database, self.accounts)
         self.bucket_files = BucketFiles(self.database)
         self.bucket_feed = Feed(self.database)

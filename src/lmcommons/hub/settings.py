@@ -15,6 +15,7 @@ DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer o
 MARKER = "hub.json"
 S3 = "s3://"
 HOST, PORT = "127.0.0.1", 7860  # where a hub listens unless it is told otherwise
+ABOUT_LIMIT = 20_000  # bytes of the operator's text, which every visit of the first page loads
 LOCK = ".opening"  # held while a process opens the directory: `serve` and `user add` may start together
 
 
@@ -45,6 +46,7 @@ class Settings:
     allow_private_webhooks: bool = False  # webhooks may reach addresses of the hub's own network
     stall_limit: float = 60  # seconds for a request's header, and that its body or a clone may pause
     part_size: int = 256 << 20  # bytes; a larger object is uploaded in parts of this size
+    about: str | None = None  # Markdown with which the operator begins the first page
 
     @classmethod
     def make(
@@ -62,6 +64,7 @@ class Settings:
         rate_limit: int = rate_limit,
         allow_private_webhooks: bool = allow_private_webhooks,
         stall_limit: float = stall_limit,
+        about: Path | None = None,
     ) -> "Settings":
         """Settings of the hub in `data`, which need not exist yet.
 
@@ -72,6 +75,7 @@ class Settings:
                 default in `data`.
             accel: the internal location, as `/internal/`, at which nginx serves the objects directory; files are
                 then answered with X-Accel-Redirect.
+            about: a Markdown file that says what this commons is; it is read now.
 
         Raises:
             RequestError: a value that cannot work, named in one line.
@@ -102,6 +106,7 @@ class Settings:
             rate_limit=rate_limit,
             allow_private_webhooks=allow_private_webhooks,
             stall_limit=stall_limit,
+            about=_about(about) if about is not None else None,
         )
 
     @property
@@ -170,6 +175,20 @@ def _objects(given: str | None, data: Path) -> str:
             f"to move them, stop it, move all that is there and write the new place into {marker}"
         )
     return wanted
+
+
+def _about(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(ABOUT_LIMIT + 1)
+    except OSError as error:
+        raise RequestError(f"--about {path}: {error.strerror}; give a Markdown file") from error
+    if len(content) > ABOUT_LIMIT:
+        raise RequestError(f"--about {path}: longer than {ABOUT_LIMIT:,} bytes; say less, and link to the rest")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"--about {path}: byte {error.start} is not UTF-8; give a Markdown file") from error
 
 
 def _database_url(given: str | None, data: Path) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lmcommons.errors import RequestError
 from lmcommons.generation import BeamParameters, SamplingParameters
 from lmcommons.inference.batches import Batch, Row, read
-from lmcommons.inference.loading import Loaded, TextError
+from lmcommons.inference.loading import NO_TEXTS, Loaded, TextError
 from lmcommons.inference.spans import LONGEST, Span, Window, best_spans, span_scores, windows
 from lmcommons.inference.write import Written, write
 
@@ -55,7 +55,7 @@ def extract(
     is the softmax of scores over all spans of all windows.
 
     Raises:
-        RequestError: the model does not find answers, or `top_k` or `longest` is below 1.
+        RequestError: the model does not find answers, there are no questions, or `top_k` or `longest` is below 1.
         TextError: a question or a context is empty, or the question leaves no room for its context.
         CommandError: the model's weights are damaged.
     """
@@ -64,6 +64,8 @@ def extract(
     for name, value in (("top_k", top_k), ("max_answer_tokens", longest)):
         if value < 1:
             raise RequestError(f"{name} must be at least 1, not {value}")
+    if not questions:
+        raise RequestError(NO_TEXTS)
     found = [(place, window) for place, asked in enumerate(questions) for window in _windows(loaded, place, asked)]
     rows = [Row(window.tokens, window.token_types if loaded.has_segments else None) for _, window in found]
 

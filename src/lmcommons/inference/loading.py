@@ -12,6 +12,8 @@ from lmcommons.generation.loading import Device, Precision, commands, load_model
 from lmcommons.generation.rows import longest_context
 from lmcommons.model import Model, ModelConfig
 
+NO_TEXTS = "there are no texts: give at least one"
+
 
 class TextError(RequestError):
     """One of several texts cannot be read; `place` says which, counted from 0."""
@@ -57,8 +59,11 @@ class Loaded:
         """The tokens of each text (with its pair), special ones included, as the tokenizer gives them.
 
         Raises:
-            TextError: a text is empty or longer than the model reads.
+            RequestError: there are no texts.
+            TextError: a text is empty, or longer than the model reads.
         """
+        if not texts:
+            raise RequestError(NO_TEXTS)
         for place, text in enumerate(texts):
             if not text.strip():
                 raise TextError(place, "the text is empty")
@@ -68,11 +73,13 @@ class Loaded:
         return found
 
     def check_length(self, place: int, length: int) -> None:
-        """Refuse the text at `place` if its `length` tokens are more than the model reads.
+        """Refuse the text at `place` if its `length` tokens are none, or more than the model reads.
 
         Raises:
             TextError: it is so.
         """
+        if length == 0:
+            raise TextError(place, "the text has no character that the tokenizer knows")
         if self.limit is not None and length > self.limit:
             raise TextError(place, f"the text has {length} tokens and the model reads {self.limit} at once: shorten it")
 

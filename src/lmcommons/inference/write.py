@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lmcommons.errors import RequestError
 from lmcommons.generation import BeamParameters, FinishReason, SamplingParameters, continuations
-from lmcommons.inference.loading import Loaded, TextError
+from lmcommons.inference.loading import NO_TEXTS, Loaded, TextError
 from lmcommons.inference.text import end_id, prompts
 
 
@@ -59,12 +59,14 @@ def write(
     """The `count` best texts for each source, as fine-tuning trains them (`text.prompts`), best first.
 
     Raises:
-        RequestError: `prompt` has no place for the source, or the parameters do not fit the model.
+        RequestError: there are no sources, `prompt` has no place for them, or the parameters do not fit the model.
         TextError: a source is empty or longer than the model reads.
         CommandError: the model's weights are damaged.
     """
     if "{source}" not in prompt:
         raise RequestError(f"the prompt {prompt!r} must have {{source}} where the text is to stand")
+    if not sources:
+        raise RequestError(NO_TEXTS)
     for place, source in enumerate(sources):
         if not source.strip():
             raise TextError(place, "the text is empty")

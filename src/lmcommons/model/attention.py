@@ -43,9 +43,9 @@ class Context(NamedTuple):
     """What all layers of one forward share."""
 
     mask: Mask
+    positions: Tensor  # [batch or 1, sequence]
     rotation: tuple[Tensor, Tensor] | None = None  # cosine and sine, [batch or 1, sequence, head_dim / 2]
     cache: KeyValueCache | None = None
-    positions: Tensor | None = None  # [batch or 1, sequence], where the cache is written
     memory: Memory | None = None
     weights: list[Tensor] | None = None  # each attention appends its own: [batch, heads, queries, keys]
 
@@ -145,7 +145,6 @@ class Attention(MultiHead):
         if context.rotation is not None:
             query, key = rotate(query, *context.rotation), rotate(key, *context.rotation)
         if context.cache is not None:
-            assert context.positions is not None
             key, value = context.cache.store(self.layer, key, value, context.positions)
         return self.read(query, key, value, context.mask, context.weights)
 

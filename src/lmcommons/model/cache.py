@@ -1,5 +1,6 @@
 """Keys and values of tokens already read, so that generation computes each token once."""
 
+import copy
 from typing import Self
 
 import torch
@@ -53,15 +54,15 @@ class KeyValueCache:
 
     def rows(self, start: int, stop: int) -> Self:
         """The rows from `start` up to `stop`, sharing storage with this cache."""
-        return self._view(self.keys[:, start:stop], self.values[:, start:stop], self.lengths[start:stop])
+        view = copy.copy(self)
+        view.keys, view.values = self.keys[:, start:stop], self.values[:, start:stop]
+        view.lengths = self.lengths[start:stop]
+        return view
 
     def prefix(self, length: int) -> Self:
         """The first `length` places of every row, sharing storage with this cache."""
-        return self._view(self.keys[:, :, :, :length], self.values[:, :, :, :length], self.lengths)
-
-    def _view(self, keys: Tensor, values: Tensor, lengths: Tensor) -> Self:
-        view = object.__new__(type(self))
-        view.keys, view.values, view.lengths = keys, values, lengths
+        view = copy.copy(self)
+        view.keys, view.values = self.keys[:, :, :, :length], self.values[:, :, :, :length]
         return view
 
     def select(self, rows: Tensor) -> None:

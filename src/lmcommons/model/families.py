@@ -1,9 +1,7 @@
 """From a configuration to the model that it describes."""
 
 from lmcommons.model.config import ModelConfig
-from lmcommons.model.decoder import Decoder
-from lmcommons.model.encoder import Encoder
-from lmcommons.model.encoder_decoder import EncoderDecoder
+from lmcommons.model.transformer import Decoder, Encoder, EncoderDecoder
 from lmcommons.model.xlnet import XLNet
 
 Model = Decoder | Encoder | EncoderDecoder | XLNet

@@ -1,6 +1,5 @@
 """What stands between a model's states and what it says: a small layer for each task (Devlin et al. 2019, §4)."""
 
-import torch
 from torch import Tensor, nn
 
 from lmcommons.model.config import ModelConfig
@@ -55,14 +54,3 @@ def task_head(config: ModelConfig) -> Head | None:
     if config.task.endswith("classification"):
         return Head(config, len(config.labels), bias=config.pools or config.task == "token-classification")
     return None
-
-
-def text_state(hidden: Tensor, attention_mask: Tensor | None, *, first: bool) -> Tensor:
-    """The state of each row's first token, or of its last real one: [batch, sequence, hidden] -> [batch, hidden]."""
-    if first:
-        return hidden[:, 0]
-    if attention_mask is None:
-        return hidden[:, -1]
-    index = torch.arange(hidden.shape[1], device=hidden.device)
-    last = (attention_mask.bool() * index).argmax(dim=1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]

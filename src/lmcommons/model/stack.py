@@ -13,7 +13,7 @@ from lmcommons.model.attention import Attention, Context, CrossAttention, Mask, 
 from lmcommons.model.cache import KeyValueCache
 from lmcommons.model.config import ModelConfig
 from lmcommons.model.feed_forward import FeedForward
-from lmcommons.model.heads import Head, HeadTransform, Pooler, task_head, text_state
+from lmcommons.model.heads import Head, HeadTransform, Pooler, task_head
 from lmcommons.model.linear import Linear
 from lmcommons.model.norms import Norm
 from lmcommons.model.positions import (
@@ -92,21 +92,22 @@ class Stack(nn.Module):
 
     def context(
         self,
-        positions: Tensor,
+        tokens: Tensor,
         *,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         cache: KeyValueCache | None = None,
+        weights: list[Tensor] | None = None,
     ) -> Context:
-        """What the layers share for tokens at `positions` [batch or 1, sequence].
+        """What the layers share for tokens [batch, sequence].
 
         `attention_mask` [batch, sequence] is true (or 1) where a token is real. With `document_ids` attention stays in
         a document. With `cache`, keys are all that it holds up to the last of the tokens.
 
         Raises:
-            ValueError: the cache has no room, or is given together with documents.
+            ValueError: there are no tokens, or the cache has no room or is given together with documents or a mask.
         """
-        keys = positions.shape[1]
+        positions, keys = token_positions(tokens, document_ids=document_ids, cache=cache), tokens.shape[1]
         if cache is not None:
             if document_ids is not None or attention_mask is not None:
                 raise ValueError("a cache knows its rows' lengths: it takes no document_ids and no attention_mask")
@@ -128,7 +129,7 @@ class Stack(nn.Module):
         rotation = None
         if self.config.positions == "rotary":
             rotation = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
-        return Context(Mask(self.causal, visible, bias), rotation, cache, positions)
+        return Context(Mask(self.causal, visible, bias), positions, rotation, cache, weights=weights)
 
     def _bias(self, index: Tensor, places: Tensor | None) -> Tensor | None:
         """What distances between `places` and keys at `index` add to scores: [batch or 1, heads, queries, keys]."""
@@ -267,7 +268,13 @@ class LanguageModel(nn.Module):
         It is the state of the first token of an encoder, `[CLS]` in BERT, and that of the last real token where it
         alone has read all others, or as XLNet has it.
         """
-        state = text_state(hidden, attention_mask, first=self.config.kind == "encoder")
+        if self.config.kind == "encoder":
+            state = hidden[:, 0]
+        elif attention_mask is None:
+            state = hidden[:, -1]
+        else:
+            last = (attention_mask.bool() * torch.arange(hidden.shape[1], device=hidden.device)).argmax(dim=1)
+            state = hidden[torch.arange(len(hidden), device=hidden.device), last]
         return state if self.pooler is None else self.pooler(state)
 
     def next_sentence_logits(self, hidden: Tensor) -> Tensor:
@@ -306,7 +313,12 @@ def token_positions(
     """Where tokens [batch, sequence] stand: [batch or 1, sequence] int64.
 
     They count from 0, restart at each document of `document_ids`, and continue the rows of `cache`.
+
+    Raises:
+        ValueError: there are no tokens.
     """
+    if tokens.numel() == 0:
+        raise ValueError(f"an empty batch, of shape {list(tokens.shape)}: it must have a row, and a row a token")
     index = torch.arange(tokens.shape[1], device=tokens.device)
     if cache is not None:
         return cache.lengths[:, None] + index

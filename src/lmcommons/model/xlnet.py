@@ -13,7 +13,7 @@ from lmcommons.model.attention import Mask, MultiHead
 from lmcommons.model.config import ModelConfig
 from lmcommons.model.linear import Linear
 from lmcommons.model.positions import sinusoids
-from lmcommons.model.stack import LanguageModel, Layer
+from lmcommons.model.stack import LanguageModel, Layer, token_positions
 
 
 class View(NamedTuple):
@@ -118,15 +118,15 @@ class XLNet(LanguageModel):
         """
         length, past = tokens.shape[1], 0 if memory is None else memory[0].shape[1]
         keys = past + length
-        positions = torch.arange(keys, -length, -1, device=tokens.device)
-        distances = sinusoids(positions.float(), self.config.hidden_size).to(self.compute_dtype)
+        behind = torch.arange(keys, -length, -1, device=tokens.device).float()
+        distances = sinusoids(behind, self.config.hidden_size).to(self.compute_dtype)
         if attention_mask is not None:
             real = attention_mask.bool()[:, None].expand(-1, length, -1)
             visible = real if visible is None else visible & real
         itself = torch.ones(length, keys, dtype=torch.bool, device=tokens.device).triu(past).tril(past)
         other = None if token_types is None else token_types[:, :, None] != token_types[:, None]
         reader = View(None if visible is None else visible | itself, other, weights=weights)
-        content, query = self.embed(tokens, positions), None
+        content, query = self.embed(tokens, token_positions(tokens)), None
         if targets is not None:
             rows = torch.arange(len(tokens), device=tokens.device)[:, None]
             seen, apart = (None if mask is None else mask[rows, targets] for mask in (visible, other))

@@ -123,12 +123,13 @@ def model_card(
         "datasets": [dataset.repository],
         "tags": ["lmcommons"],
     }
-    settings = recipe.pretraining
+    settings, positions = recipe.pretraining, recipe.model.max_position_embeddings
+    context = f"{positions:,} tokens" if positions else "any number of tokens"
     facts = [
         ("architecture", f"{recipe.model.kind} of the {recipe.model.family} family"),
         ("objective", f"`{objective}`"),
         ("parameters", f"{training['parameters']:,}"),
-        ("context", f"{recipe.model.max_position_embeddings:,} tokens; trained on {settings.context_length:,}"),
+        ("context", f"{context}; trained on {settings.context_length:,}"),
         ("vocabulary", f"{recipe.tokenizer.vocab_size:,} byte-level BPE tokens, trained on the train split"),
         ("training", f"{training['tokens']:,} tokens in {settings.steps:,} steps, {training['epochs']:.2g} epochs"),
         ("optimiser", f"{settings.optimizer.name}, {settings.schedule.name} schedule, seed {recipe.seed}"),

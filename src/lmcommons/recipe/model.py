@@ -63,6 +63,7 @@ FAMILIES: dict[Family, dict[str, Any]] = {
     "xlnet": {
         "kind": "permutation",
         "positions": "transformer_xl",
+        "max_position_embeddings": 0,
         "norm": "layer",
         "norm_placement": "post",
         "norm_eps": 1e-12,
@@ -91,7 +92,7 @@ class ModelRecipe(Section):
         2, description="below num_attention_heads: grouped-query attention; outside llama: num_attention_heads"
     )
     head_dim: Positive = Field(64, description="hidden_size / num_attention_heads if not given")
-    max_position_embeddings: Positive = Field(1024, description="tokens")
+    max_position_embeddings: Annotated[int, Field(ge=0, description="tokens; 0: any number, of xlnet")] = 1024
     positions: Literal["rotary", "learned", "sinusoidal", "relative_bias", "alibi", "transformer_xl", "none"] = "rotary"
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     relative_attention_num_buckets: Positive = Field(32, description="relative_bias: distances that share a bias")
@@ -149,6 +150,10 @@ class ModelRecipe(Section):
             raise ValueError(f"hidden_size is {self.hidden_size}: {self.positions} positions need an even one")
         if (self.kind == "permutation") != (self.positions == "transformer_xl"):
             raise ValueError(f"kind {self.kind} cannot have {self.positions} positions")
+        if self.kind == "permutation" and self.max_position_embeddings:
+            raise ValueError("kind permutation reads any number of tokens: leave max_position_embeddings out")
+        if self.kind != "permutation" and not self.max_position_embeddings:
+            raise ValueError(f"max_position_embeddings must be at least 1 for kind {self.kind}, not 0")
         if self.kind == "permutation" and self.num_key_value_heads != self.num_attention_heads:
             raise ValueError("kind permutation has no grouped-query attention: leave num_key_value_heads out")
         if (self.kind == "encoder-decoder") != (self.num_encoder_layers > 0):

@@ -55,7 +55,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _context_fits(self) -> Self:
         context, positions = self.pretraining.context_length, self.model.max_position_embeddings
-        if context > positions:
+        if positions and context > positions:
             raise ValueError(f"pretraining.context_length {context} is above model.max_position_embeddings {positions}")
         return self
 

@@ -204,9 +204,14 @@ class PackedRows(Rows):
         documents: the encoded split.
         context_length: tokens of a row.
         seed: orders documents and rows, together with the epoch.
+
+    Raises:
+        RequestError: there are no documents.
     """
 
     def __init__(self, documents: EncodedDocuments, context_length: int, seed: int) -> None:
+        if not len(documents):
+            raise RequestError("there are no documents to make rows of: give at least one")
         self.documents, self.context_length, self.seed = documents, context_length, seed
         self.rows_per_epoch = -(-int(documents.bounds[-1]) // context_length)
         self._epoch: _Epoch | None = None

@@ -202,9 +202,7 @@ def parallel(loss: Loss, model: Model, strategy: Strategy, *, compiled: bool) ->
     fast: Loss = torch.compile(loss, dynamic=False) if compiled else loss
     if strategy == "single":
         return fast, loss
-    # XLNet's weights for segments have no part in rows of one segment.
-    unused = model.config.kind == "permutation"
-    return DistributedDataParallel(_Whole(fast, model), find_unused_parameters=unused), loss
+    return DistributedDataParallel(_Whole(fast, model)), loss
 
 
 def _split(loss: Loss, model: Model) -> nn.Module:

@@ -50,6 +50,9 @@ def serve(
     stall_limit: Annotated[
         float, typer.Option(min=0.1, help="seconds for a request's header, and that its body or a clone may pause")
     ] = Settings.stall_limit,
+    about: Annotated[
+        Path | None, typer.Option(help="a Markdown file with which the first page begins: what this commons is")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that answer requests")] = 1,
     log_level: Annotated[str, typer.Option(help="info (a line a request), warning or error")] = "warning",
     log_format: Annotated[str, typer.Option(help="text or json")] = "text",
@@ -77,6 +80,7 @@ def serve(
             rate_limit=rate_limit,
             allow_private_webhooks=allow_private_webhooks,
             stall_limit=stall_limit,
+            about=about,
         )
         options = {
             "http": partial(Connection, seconds=stall_limit),

@@ -28,8 +28,9 @@ OWNERS = {AccountKind.USER, AccountKind.ORGANISATION}
 # First parts of the hub's own addresses.
 RESERVED = frozenset(
     (
-        *("about", "api", "buckets", "collections", "datasets", "docs", "favicon.ico", "healthz", "jobs", "join"),
-        *("kernels", "login", "logout", "metrics", "models", "new", "oauth", "organizations", "papers", "robots.txt"),
+        *("about", "api", "buckets", "collections", "compare", "datasets", "docs", "favicon.ico", "healthz", "jobs"),
+        *("join", "kernels", "language", "leaderboards", "lineage", "login", "logout", "metrics", "models", "new"),
+        *("notifications", "oauth", "operator", "organizations", "papers", "people", "reports", "robots.txt"),
         *("search", "settings", "spaces", "static", "uploads", "xet"),
         "me",  # whoever asks, where the client names an owner of buckets
     )

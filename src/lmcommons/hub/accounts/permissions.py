@@ -24,6 +24,7 @@ class Action(StrEnum):
 
 
 LOOKING = (Action.SEE, Action.READ)
+WRITERS = (Role.WRITE, Role.ADMIN)
 
 # What a fine-grained token may be given, and what each right includes.
 RIGHTS: dict[Action, frozenset[Action]] = {
@@ -96,10 +97,9 @@ def allowed(actor: Actor, action: Action, target: Owned | Account) -> bool:
     Owners, members of the owning organisation and administrators of the hub see and read private and gated ones.
     Members with the role `write` or `admin` write and manage all that the organisation owns, `contributor` what they
     created; both create. Only `admin` administers. A read token only looks, and a fine-grained one does no more than
-    its scopes say.
+    its scopes say. What moderators hid is there for those alone who may manage it.
     """
-    public = not isinstance(target, Account) and not target.private
-    if public and (action is Action.SEE or (action is Action.READ and not _gate(target))):
+    if _public(target) and (action is Action.SEE or (action is Action.READ and not _gate(target))):
         return True
     return _token_allows(actor, action, target) and _account_allows(actor, action, target)
 
@@ -117,9 +117,14 @@ def require(actor: Actor, action: Action, target: Owned | Account) -> None:
         raise _refusal(actor, action, target)
 
 
+def operates(actor: Actor) -> bool:
+    """Whether `actor` looks after the whole hub: its users, quotas, reports, log."""
+    return actor.is_admin and actor.token_role is TokenRole.WRITE
+
+
 def visible(actor: Actor) -> ColumnElement[bool]:
     """`allowed(actor, SEE, repository)` as a condition on rows of repositories."""
-    return or_(Repository.private.is_(False), _held(actor))
+    return or_(and_(Repository.private.is_(False), Repository.hidden.is_(False)), _held(actor))
 
 
 def readable(actor: Actor) -> ColumnElement[bool]:
@@ -127,7 +132,7 @@ def readable(actor: Actor) -> ColumnElement[bool]:
     opened: ColumnElement[bool] = Repository.gated == Gate.NONE
     if actor.granted:
         opened = or_(opened, and_(Repository.id.in_(actor.granted), _in_scope(actor)))
-    return or_(and_(Repository.private.is_(False), opened), _held(actor))
+    return or_(and_(Repository.private.is_(False), Repository.hidden.is_(False), opened), _held(actor))
 
 
 def readable_buckets(actor: Actor) -> ColumnElement[bool]:
@@ -148,6 +153,14 @@ def _visible_rows(actor: Actor, table: type[Bucket] | type[Collection]) -> Colum
     if actor.token_role is TokenRole.FINE_GRAINED:
         owned = and_(owned, table.account_id.in_(actor.scopes.accounts))
     return or_(table.private.is_(False), owned)
+
+
+def _public(target: Owned | Account) -> bool:
+    return not isinstance(target, Account) and not target.private and not _hidden(target)
+
+
+def _hidden(target: Owned | Account) -> bool:
+    return isinstance(target, Repository) and target.hidden
 
 
 def _gate(target: Owned | Account) -> Gate:
@@ -173,16 +186,18 @@ def _account_allows(actor: Actor, action: Action, target: Owned | Account) -> bo
     creator_id = None
     if not isinstance(target, Account):
         creator_id = target.creator_id
-        if not target.private and action is Action.DISCUSS:
+        if _public(target) and action is Action.DISCUSS:
             return True
-        if isinstance(target, Repository) and not target.private and action in LOOKING and target.id in actor.granted:
+        if isinstance(target, Repository) and _public(target) and action in LOOKING and target.id in actor.granted:
             return True
     role = actor.roles.get(_owner(target))
+    if _hidden(target) and not (role in WRITERS or (role is Role.CONTRIBUTOR and creator_id == actor.account_id)):
+        return False
     if action is Action.ADMINISTER:
         return role is Role.ADMIN
     if role is Role.CONTRIBUTOR:
         return action in (*LOOKING, Action.DISCUSS, Action.CREATE) or creator_id == actor.account_id
-    return role is not None and (action in (*LOOKING, Action.DISCUSS) or role in (Role.WRITE, Role.ADMIN))
+    return role is not None and (action in (*LOOKING, Action.DISCUSS) or role in WRITERS)
 
 
 def _owner(target: Owned | Account) -> int:
@@ -193,7 +208,15 @@ def _held(actor: Actor) -> ColumnElement[bool]:
     """Rows that the actor looks into as an owner, a member or an administrator, with a token that allows it."""
     if actor.is_anonymous:
         return false()
-    owned = true() if actor.is_admin else Repository.account_id.in_([actor.account_id, *actor.roles])
+    if actor.is_admin:
+        return _in_scope(actor)
+    managed = [actor.account_id, *(id_ for id_, role in actor.roles.items() if role in WRITERS)]
+    created = [id_ for id_, role in actor.roles.items() if role is Role.CONTRIBUTOR]
+    owned = or_(
+        and_(Repository.hidden.is_(False), Repository.account_id.in_([actor.account_id, *actor.roles])),
+        Repository.account_id.in_(managed),
+        and_(Repository.account_id.in_(created), Repository.creator_id == actor.account_id),
+    )
     return and_(owned, _in_scope(actor))
 
 

@@ -42,6 +42,11 @@ class Likes:
                 _count(session, row)
                 record(session, "repository.unliked", actor.name, row)
 
+    def likes(self, actor: Actor, repository: Repository) -> bool:
+        """Whether the actor likes a repository."""
+        with self._database.read() as session:
+            return actor.account_id is not None and session.get(Like, (repository.id, actor.account_id)) is not None
+
     def likers(self, repository: Repository, *, offset: int = 0, limit: int = 100) -> list[Account]:
         """Who likes a repository, the first to do so first."""
         chosen = (

@@ -4,14 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import Select, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, visible
 from lmcommons.hub.community.outgoing import RefusedAddressError, check_url
 from lmcommons.hub.community.own import own_account
+from lmcommons.hub.database.events import DISCUSSIONS, SCOPES
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Event, Repository, Webhook, WebhookDelivery, WebhookWatch
+from lmcommons.hub.database.tables import Account, Event, Repository, Webhook, WebhookDelivery, WebhookWatch, now
 from lmcommons.hub.errors import BadRequest, NotFound
 
 DOMAINS = ("repo", "discussion")
@@ -130,6 +131,30 @@ class Webhooks:
             chosen = chosen.order_by(WebhookDelivery.id.desc()).offset(offset).limit(limit)
             return list(session.scalars(chosen))
 
+    def send_again(self, actor: Actor, number: int, delivery: int | None = None) -> WebhookDelivery:
+        """Queue what a delivery told, or the last thing that happened where the webhook watches, as another delivery.
+
+        Raises:
+            NotFound: no such webhook, or delivery of it.
+            BadRequest: nothing has happened yet that its owner may see, or the webhook is disabled.
+        """
+        with self._database.write() as session:
+            webhook = _find(session, actor, number)
+            if webhook.disabled:
+                raise BadRequest("The webhook is disabled: enable it, then test it")
+            if delivery is None:
+                event_id = session.scalar(_last_event(actor, webhook))
+                if event_id is None:
+                    raise BadRequest("Nothing has happened yet in what this webhook watches: there is nothing to send")
+            else:
+                sent = session.get(WebhookDelivery, delivery)
+                if sent is None or sent.webhook_id != webhook.id:
+                    raise NotFound("This webhook has no such delivery")
+                event_id = sent.event_id
+            again = WebhookDelivery(webhook_id=webhook.id, event_id=event_id, next_at=now())
+            session.add(again)
+        return again
+
     def _check_url(self, url: str) -> None:
         try:
             check_url(url, allow_private=self._allow_private)
@@ -143,6 +168,22 @@ def _find(session: Session, actor: Actor, number: int) -> Webhook:
     if webhook is None or webhook.account_id != account.id:
         raise NotFound("You have no such webhook")
     return webhook
+
+
+def _last_event(actor: Actor, webhook: Webhook) -> Select[tuple[int]]:
+    """The last event that a webhook would be told of, in what its owner may see."""
+    watched = [
+        Account.name_key == watch.name_key
+        if watch.kind in ("user", "org")
+        else and_(Repository.type == watch.kind, Account.name_key + "/" + Repository.name_key == watch.name_key)
+        for watch in webhook.watched
+    ]
+    domains = {DOMAINS[0]: webhook.repo, DOMAINS[1]: webhook.discussion}
+    kinds = [kind for kind in SCOPES if domains[DOMAINS[kind.startswith(DISCUSSIONS)]]]
+    chosen = select(Event.id).join(Repository, Repository.id == Event.repository_id)
+    chosen = chosen.join(Account, Account.id == Repository.account_id)
+    chosen = chosen.where(Event.kind.in_(kinds), or_(*watched), visible(actor))
+    return chosen.order_by(Event.id.desc()).limit(1)
 
 
 def _watches(watched: Sequence[Mapping[str, Any]]) -> list[WebhookWatch]:

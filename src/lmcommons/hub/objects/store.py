@@ -45,6 +45,12 @@ class Incoming:
         if self._digest is not None:
             self._digest.update(block)
 
+    @property
+    def sha256(self) -> str:
+        """Of what was received so far; of a part of an object it is not known."""
+        assert self._digest is not None
+        return self._digest.hexdigest()
+
 
 class ObjectStore:
     """Plain objects in `blobs` and those of `xet`; unfinished ones are files in the staging directory of `blobs`."""
@@ -94,6 +100,19 @@ class ObjectStore:
                 incoming = Incoming(file, size, digest)
                 yield incoming
             self._put(path, sha256, size, incoming.size, digest.hexdigest())
+
+    @contextmanager
+    def receive_new(self, limit: int) -> Iterator[Incoming]:
+        """Receive an object of at most `limit` bytes that nobody has hashed; after the block it is stored.
+
+        Raises:
+            BadRequest: it is larger. InsufficientStorage: the disk is full.
+        """
+        with storage_errors(), self._staged() as path:
+            with path.open("wb") as file:
+                incoming = Incoming(file, limit, hashlib.sha256())
+                yield incoming
+            self.blobs.put(object_key(incoming.sha256), path)
 
     @contextmanager
     def receive_part(self, upload: str, start: int, size: int) -> Iterator[Incoming]:

@@ -8,7 +8,7 @@ from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.contents import Contents
-from lmcommons.hub.repos.details import read_text
+from lmcommons.hub.repos.details import CARD, read_text
 from lmcommons.hub.repos.git import (
     KINDS,
     AddFile,
@@ -62,20 +62,22 @@ class Commits:
         *,
         private: bool | None = None,
         sdk: str | None = None,
+        card: str | None = None,
     ) -> Repository:
         """Make a repository and index it; see `Repositories.create`.
 
         Args:
             sdk: what a space is written for; its card says so.
+            card: the text of its first README.md; of a space, its sdk's.
 
         Raises:
             BadRequest: a space without a known sdk.
         """
-        first = []
+        first = [] if card is None else [AddFile(CARD, card.encode())]
         if type_ is RepositoryType.SPACE:
             if sdk not in SPACE_SDKS:
                 raise BadRequest(f"A space needs an `sdk`: one of {', '.join(SPACE_SDKS)}; not {sdk!r}")
-            first = [AddFile("README.md", f"---\ntitle: {name!r}\nsdk: {sdk}\n---\n".encode())]
+            first = [AddFile(CARD, f"---\ntitle: {name!r}\nsdk: {sdk}\n---\n".encode())]
         return self.refresh(self._repositories.create(actor, type_, namespace, name, private=private, first=first))
 
     def duplicate(

@@ -152,9 +152,9 @@ def changed_since(
     return last_commits(repository, head, touched - gone, known.id), gone
 
 
-def changes(commit: pygit2.Commit) -> list[Change]:
-    """The files that differ between a commit and its first parent, with patches while they are within the limits."""
-    diff = _difference(commit.parents[0].tree if commit.parents else None, commit.tree)
+def changes(base: pygit2.Commit | None, head: pygit2.Commit) -> list[Change]:
+    """The files that differ from `base`, or from nothing, to `head`, with patches while they are within the limits."""
+    diff = _difference(base.tree if base is not None else None, head.tree)
     found: list[Change] = []
     budget = PATCHES_LIMIT
     for number, delta in enumerate(diff.deltas):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from lmcommons.hub.database.tables import Repository, RepositoryTag, RepositoryTerms, RepositoryType, now
 from lmcommons.hub.errors import EntryNotFound
 from lmcommons.hub.objects.store import ObjectStore
-from lmcommons.hub.repos import cards, evaluation, safetensors, terms
+from lmcommons.hub.repos import cards, evaluation, lineage, safetensors, terms
 from lmcommons.hub.repos.details import CARD, CONFIGURATION, read_object, read_text
 from lmcommons.hub.repos.evaluation import BENCHMARK, ResultFile, result_files
 from lmcommons.hub.repos.git import Entry, GitRepository
@@ -71,7 +71,7 @@ class Description:
     """The index columns of one commit.
 
     Card metadata, first words, text for search, (kind, tag) pairs, numbers by dtype, bytes of all files, what loads it,
-    its task, and the evaluation results that it states.
+    its task, the evaluation results that it states, and what it was made from.
     """
 
     card: dict[str, Any]
@@ -83,6 +83,7 @@ class Description:
     library: str | None
     pipeline_tag: str | None
     results: list[ResultFile]
+    made_from: list[lineage.Source]
 
     @property
     def tags(self) -> list[str]:
@@ -120,6 +121,7 @@ def describe(git: GitRepository, objects: ObjectStore, commit: str, type_: Repos
         library=library,
         pipeline_tag=task,
         results=result_files(git, commit) if is_model else [],
+        made_from=lineage.sources(git, commit, type_, metadata),
     )
 
 
@@ -147,6 +149,7 @@ def write(session: Session, row: Repository, commit: str, description: Descripti
         )
     )
     evaluation.replace(session, row.id, description.results)
+    lineage.replace(session, row.id, description.made_from)
 
 
 def rename(session: Session, row: Repository) -> None:

@@ -8,9 +8,11 @@ commit is put into the repository, in that commit's pack.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
+from pygit2.enums import FileMode
 
 from lmcommons.hub.errors import Conflict
 from lmcommons.hub.repos.pack import COMPRESSION_LEVEL, OBJECT_KINDS, PackWriter
@@ -54,3 +56,24 @@ def merge(repository: pygit2.Repository, ours: pygit2.Oid, theirs: pygit2.Oid) -
     with tempfile.TemporaryDirectory() as scratch:
         repository.odb.add_backend(pygit2.OdbBackendLoose(scratch, COMPRESSION_LEVEL, False), SCRATCH_FIRST)
         yield Merge(repository, repository.merge_commits(ours, theirs), Path(scratch))
+
+
+@dataclass(frozen=True)
+class MergedText:
+    """What two changes of one text come to; where it is not `clean`, both stand in it between git's markers."""
+
+    text: str
+    clean: bool
+
+
+def merge_texts(base: str, ours: str, theirs: str, *, names: tuple[str, str]) -> MergedText:
+    """Merge two changes of `base`, as `git merge-file` does; `names` are what the markers call ours and theirs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        repository = pygit2.init_repository(scratch, bare=True)
+        entries = [
+            pygit2.IndexEntry(name, repository.create_blob(text.encode()), FileMode.BLOB)
+            for name, text in zip(("base", *names), (base, ours, theirs), strict=True)
+        ]
+        found = repository.merge_file_from_index(*entries)
+        assert not isinstance(found, str)
+        return MergedText(found.contents, found.automergeable)

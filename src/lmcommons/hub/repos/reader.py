@@ -169,9 +169,12 @@ class GitReader:
         with merge(repository, ours, theirs) as merged:
             return merged.conflicts
 
-    def changes(self, commit: str) -> list[Change]:
-        """The files that differ between a commit and its first parent."""
-        return history.changes(self._commit(self._open(), commit))
+    def changes(self, commit: str, base: str | None = None) -> list[Change]:
+        """The files that differ to a commit from `base`; by default from its first parent."""
+        repository = self._open()
+        head = self._commit(repository, commit)
+        before = self._commit(repository, base) if base is not None else next(iter(head.parents), None)
+        return history.changes(before, head)
 
     def tracked_by_lfs(self, revision: str, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that the `.gitattributes` of `revision` send to LFS, whether or not they exist yet."""

@@ -15,6 +15,14 @@ INDEX_LIMIT = 32 << 20  # bytes
 SHARDS_LIMIT = 500
 DIMENSIONS_LIMIT = 64  # what torch has; the product of millions would take long
 HEADERS_LIMIT = 64 << 20  # bytes of all headers of an answer
+WIDTHS = {  # bits of a value
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
 
 
 def header(file: BinaryIO) -> dict[str, Any]:

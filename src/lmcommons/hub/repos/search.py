@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 from sqlalchemy.orm import Session, defer
 
-from lmcommons.hub.accounts.permissions import Actor, visible
+from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor, visible
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, Gate, Repository, RepositoryTag, RepositoryTerms, RepositoryType
 from lmcommons.hub.errors import BadRequest
@@ -101,7 +101,7 @@ class Search:
         keys = _keys(query)
         with self._database.read() as session:
             # Ids first: sorting is cheap when rows are narrow.
-            chosen = _matching(session, select(*keys), actor, type_, query)
+            chosen = matching(session, select(*keys), actor, type_, query)
             if query.after is not None:
                 chosen = chosen.where(_beyond(keys, query.after, ascending=query.ascending))
             chosen = chosen.order_by(*(key.asc() if query.ascending else key.desc() for key in keys))
@@ -116,7 +116,7 @@ class Search:
     def count(self, actor: Actor, type_: RepositoryType, query: Listing) -> int:
         """How many repositories match, whatever the limit."""
         with self._database.read() as session:
-            return session.scalar(_matching(session, select(func.count(Repository.id)), actor, type_, query)) or 0
+            return session.scalar(matching(session, select(func.count(Repository.id)), actor, type_, query)) or 0
 
     def owned(self, actor: Actor, account_id: int) -> list[Repository]:
         """All repositories of an account that the actor may see, newest first."""
@@ -137,7 +137,7 @@ class Search:
 
     def tags(self, type_: RepositoryType) -> list[tuple[str, str]]:
         """The (kind, tag) of public repositories, the most used first."""
-        public = select(Repository.id).where(Repository.type == type_, Repository.private.is_(False))
+        public = select(Repository.id).where(Repository.type == type_, visible(ANONYMOUS))
         chosen = (
             select(RepositoryTag.kind, RepositoryTag.tag)
             # The sum keeps SQLite from looking for the tags of each repository: all are wanted, in their order.
@@ -190,9 +190,12 @@ def _beyond(keys: Sequence[ColumnElement[Any]], after: Position, *, ascending: b
     return and_(reached, or_(past, _beyond(keys[1:], after[1:], ascending=ascending)))
 
 
-def _matching(
-    session: Session, chosen: Select[Any], actor: Actor, type_: RepositoryType, query: Listing
-) -> Select[Any]:
+def matching(session: Session, chosen: Select[Any], actor: Actor, type_: RepositoryType, query: Listing) -> Select[Any]:
+    """`chosen` among the repositories that the actor may see and `query` matches, whatever its order and limit.
+
+    Raises:
+        BadRequest: too many tags.
+    """
     if len(query.tags) > FILTERS_LIMIT:
         raise BadRequest(f"{len(query.tags)} tags to filter by; at most {FILTERS_LIMIT}")
     conditions = [visible(actor), Repository.head.is_not(None)]  # without an index there is nothing to show

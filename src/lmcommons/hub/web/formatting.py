@@ -1,6 +1,4 @@
-"""Numbers, sizes and times for people. Words stay in the templates: these return figures and units."""
-
-from datetime import UTC, datetime
+"""Numbers and sizes for people, in three digits; the same in every language."""
 
 
 def count(number: int) -> str:
@@ -11,15 +9,6 @@ def count(number: int) -> str:
 def size(number: int) -> str:
     """A number of bytes in three digits and decimal units: 950 B, 12.3 kB, 4.1 MB."""
     return _scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"), " ")
-
-
-def age(then: datetime, now: datetime | None = None) -> tuple[int, str]:
-    """How long ago `then` was, in the largest unit that is at least one: (3, "day"); (0, "second") below a minute."""
-    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
-    for unit, length in (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            return int(seconds // length), unit
-    return 0, "second"
 
 
 def _scaled(number: float, units: tuple[str, ...], space: str) -> str:

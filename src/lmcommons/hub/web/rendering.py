@@ -1,22 +1,28 @@
-"""Templates become responses here: the environment, its filters and the headers that every page carries."""
+"""Templates become responses here: an environment for each language, its filters and the headers that pages carry."""
 
 import gzip
-import hashlib
-from pathlib import Path
+import secrets
+from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
+from babel import dates, numbers
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from lmcommons.hub import addresses
+from lmcommons.hub.accounts.permissions import Action, allowed
 from lmcommons.hub.accounts.sign_in import COOKIE, form_secret
 from lmcommons.hub.database.tables import Repository
+from lmcommons.hub.errors import NotFound
 from lmcommons.hub.web import formatting, highlight
+from lmcommons.hub.web.assets import ASSETS, static
+from lmcommons.hub.web.language import LANGUAGES, language_of, translations
 from lmcommons.hub.web.visitors import visitor_known
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
@@ -27,32 +33,50 @@ HEADERS = {
 }
 COMPRESSED_FROM = 2000  # bytes; smaller pages fit into the first packets anyway
 
-_STYLE = (Path(__file__).parent / "static" / "style.css").read_bytes()
-STYLE_ADDRESS = f"/static/{hashlib.sha256(_STYLE).hexdigest()[:12]}/style.css"
-
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    """The template with `values`, as a page for this browser."""
+    """The template with `values`, as a page, or a part of one, for this browser in its visitor's language."""
     hub = request.app.state.hub
     seen_by = visitor_known(request)
-    html = _ENVIRONMENT.get_template(template).render(
-        hub_url=hub.settings.public_url,
-        status=status,
-        visitor=seen_by,
-        form_secret=form_secret(request.cookies[COOKIE]) if seen_by.name else "",
-        **values,
+    language = language_of(request)
+    html = (
+        _environment(language)
+        .get_template(template)
+        .render(
+            hub_url=hub.settings.public_url,
+            status=status,
+            address=addresses.raw_path(request) + (f"?{request.url.query}" if request.url.query else ""),
+            visitor=seen_by,
+            may=lambda action, target: allowed(seen_by, Action(action), target),
+            form_secret=form_secret(request.cookies[COOKIE]) if seen_by.name else "",
+            **values,
+        )
     )
     return _compressed(request, HTMLResponse(html, status, {**HEADERS, "Cache-Control": "private, no-cache"}))
 
 
-def style(request: Request) -> Response:
-    """The style sheet; its address changes with its content, so browsers keep it."""
-    headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return _compressed(request, Response(_STYLE, 200, headers, "text/css"))
+def wants_part(request: Request) -> bool:
+    """Whether a script asks for what replaces a part of the page that the browser has, not for a whole page."""
+    return "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
+
+
+def asset(request: Request) -> Response:
+    """A file of `static/`; its address changes with its content, so browsers keep it.
+
+    Raises:
+        NotFound: no such file.
+    """
+    found = ASSETS.get(request.path_params["name"])
+    if found is None:
+        raise NotFound(f"Nothing at {request.url.path}")
+    is_this = found.address == request.url.path  # else a page from before an upgrade asks
+    cache_control = "public, max-age=31536000, immutable" if is_this else "no-cache"
+    headers = {"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
+    return _compressed(request, Response(found.content, 200, headers, found.kind))
 
 
 def _compressed(request: Request, response: Response) -> Response:
-    response.headers["Vary"] = "Accept-Encoding"
+    response.headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie, HX-Request"
     if len(response.body) >= COMPRESSED_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
         response.body = gzip.compress(response.body, 5, mtime=0)
         response.headers["Content-Encoding"] = "gzip"
@@ -78,7 +102,16 @@ def _steps(path: str, repository: Repository, revision: str) -> list[tuple[str, 
     ]
 
 
-def _environment() -> Environment:
+def _date(then: datetime, *, language: str) -> str:
+    return dates.format_datetime(then, "medium", locale=language)
+
+
+def _age(then: datetime, *, language: str) -> str:
+    return dates.format_timedelta(then - datetime.now(then.tzinfo), add_direction=True, locale=language, threshold=1)
+
+
+@cache
+def _environment(language: str) -> Environment:
     environment = Environment(
         loader=PackageLoader("lmcommons.hub.web"),
         autoescape=True,
@@ -86,20 +119,29 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
     )
+    words = translations(language)
+    environment.install_gettext_callables(words.gettext, words.ngettext, newstyle=True, pgettext=words.pgettext)  # type: ignore[attr-defined]
     environment.filters |= {
         "address": addresses.repository,
         "at": addresses.at,
-        "age": formatting.age,
+        "age": partial(_age, language=language),
         "count": formatting.count,
-        "size": formatting.size,
+        "date": partial(_date, language=language),
         "hunks": highlight.hunks,
-        "short": _short,
+        "number": partial(numbers.format_decimal, locale=language),
         "parameters": _parameters,
+        "short": _short,
+        "size": formatting.size,
         "steps": _steps,
     }
-    environment.globals |= {"stylesheet": STYLE_ADDRESS, "section": None, "hide_search": False}
+    environment.globals |= {
+        "static": static,
+        "once": partial(secrets.token_urlsafe, 12),
+        "languages": LANGUAGES,
+        "page_language": language,
+        "section": None,
+        "hide_search": False,
+    }
     return environment
-
-
-_ENVIRONMENT = _environment()

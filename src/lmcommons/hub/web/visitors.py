@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
@@ -38,23 +38,75 @@ def visitor_known(request: Request) -> Actor:
     return found
 
 
+def signed_in(view: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """The view for those who are signed in; others sign in first, and come back."""
+
+    @wraps(view)
+    def shown(request: Request) -> Response:
+        if not visitor(request).is_anonymous:
+            return view(request)
+        wanted = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        return RedirectResponse(f"/login?{urlencode({'next': wanted})}", 303)
+
+    return shown
+
+
+def local(address: str) -> str:
+    """The address, where it is one of this hub's pages; else the first page."""
+    is_local = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_local else "/"
+
+
 def form_handler(
     answer: Callable[[Request, Form], Response], *, signed_in: bool = True
 ) -> Callable[[Request], Awaitable[Response]]:
     """A route that takes a form: from a page of this hub only and, unless said otherwise, of this visitor's session.
 
-    The handler raises Forbidden for a form of another site, BadRequest or TooLarge for one that cannot be read.
+    A form that carries a key (`hidden.html`) and led to another page leads there again when it is sent again.
+
+    The handler raises Forbidden for a form of another site, BadRequest or TooLarge for one that cannot be read, and
+    Conflict for one whose first copy is being answered.
     """
 
-    @wraps(answer)
     async def handle(request: Request) -> Response:
         form = await _read(request)
-        _refuse_other_sites(request)
-        if signed_in and not is_own_form(request.cookies.get(COOKIE), form.get("form", "")):
-            raise Forbidden("This form is not of your present session: load the page again, then send it")
-        return await run_in_threadpool(answer, request, form)
+        refuse_others(request, form, signed_in=signed_in)
+        return await run_in_threadpool(answer_once, request, form, answer)
 
     return handle
+
+
+def refuse_others(request: Request, form: Form, *, signed_in: bool) -> None:
+    """Return when the form was filled in on a page of this hub, and in the visitor's session where that is needed.
+
+    Raises:
+        Forbidden: it was not.
+    """
+    _refuse_other_sites(request)
+    if signed_in and not is_own_form(request.cookies.get(COOKIE), form.get("form", "")):
+        raise Forbidden("This form is not of your present session: load the page again, then send it")
+
+
+def answer_once(request: Request, form: Form, answer: Callable[[Request, Form], Response]) -> Response:
+    """The answer to a form; to one that was sent before, the way to where the first led.
+
+    Raises:
+        Conflict: the first is being answered.
+    """
+    hub: Hub = request.app.state.hub
+    key = form.get("once", "")
+    if not key or visitor(request).is_anonymous:
+        return answer(request, form)
+    key = f"{visitor(request).account_id} {request.url.path} {key}"
+    if (former := hub.sent_forms.begin(key)) is not None:
+        return RedirectResponse(former, 303)
+    address = None
+    try:
+        response = answer(request, form)
+        address = response.headers.get("Location")
+    finally:
+        hub.sent_forms.finish(key, address)
+    return response
 
 
 async def _read(request: Request) -> Form:

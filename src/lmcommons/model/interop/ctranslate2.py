@@ -20,13 +20,11 @@ from lmcommons.errors import RequestError
 from lmcommons.files import atomic_directory
 from lmcommons.model.attention import Attention, CrossAttention, MultiHead
 from lmcommons.model.config import ModelConfig
-from lmcommons.model.decoder import Decoder
-from lmcommons.model.encoder import Encoder
-from lmcommons.model.encoder_decoder import EncoderDecoder
 from lmcommons.model.families import Model
 from lmcommons.model.interop.directory import copy_tokenizer
 from lmcommons.model.positions import sinusoids
 from lmcommons.model.stack import Layer, Stack
+from lmcommons.model.transformer import Decoder, Encoder, EncoderDecoder
 from lmcommons.tokenizer.vocabulary import token_names
 
 ACTIVATIONS = {

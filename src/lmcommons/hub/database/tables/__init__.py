@@ -9,6 +9,7 @@ from lmcommons.hub.database.tables.accounts import (
     Invitation,
     Membership,
     Role,
+    SentForm,
     Token,
     TokenRole,
 )
@@ -34,6 +35,9 @@ from lmcommons.hub.database.tables.community import (
 from lmcommons.hub.database.tables.events import Event
 from lmcommons.hub.database.tables.finding import DailyDownloads, EvaluationResult, RepositoryTerms
 from lmcommons.hub.database.tables.git import IndexedHead, LfsLock, PathCommit
+from lmcommons.hub.database.tables.lineage import LineageLink, Relation
+from lmcommons.hub.database.tables.moderation import CaseStatus, ModerationCase, ModerationReport, ReportedKind
+from lmcommons.hub.database.tables.notifications import MailChoice, Notification, Reason, Watch
 from lmcommons.hub.database.tables.repositories import (
     FormerName,
     Gate,
@@ -42,6 +46,9 @@ from lmcommons.hub.database.tables.repositories import (
     RepositoryTag,
     RepositoryType,
 )
+from lmcommons.hub.database.tables.reviews import Emoji, Reaction, ReviewRequest, Verdict
+from lmcommons.hub.database.tables.statistics import Progress, SplitStatistics
+from lmcommons.hub.database.tables.two_factor import RecoveryCode, TwoFactor
 from lmcommons.hub.database.tables.xet import XetChunk, XetFile, XetGeneration, XetLink, XetSender, XetTerm, XetXorb
 
 __all__ = [
@@ -54,6 +61,7 @@ __all__ = [
     "Bucket",
     "BucketChange",
     "BucketFile",
+    "CaseStatus",
     "ChangeKind",
     "Collection",
     "CollectionItem",
@@ -66,6 +74,7 @@ __all__ = [
     "DiscussionEvent",
     "DiscussionEventKind",
     "DiscussionStatus",
+    "Emoji",
     "EvaluationResult",
     "Event",
     "Follow",
@@ -76,18 +85,35 @@ __all__ = [
     "Invitation",
     "LfsLock",
     "Like",
+    "LineageLink",
+    "MailChoice",
     "Membership",
+    "ModerationCase",
+    "ModerationReport",
+    "Notification",
     "PathCommit",
+    "Progress",
+    "Reaction",
+    "Reason",
+    "RecoveryCode",
+    "Relation",
+    "ReportedKind",
     "Repository",
     "RepositoryObject",
     "RepositoryTag",
     "RepositoryTerms",
     "RepositoryType",
+    "ReviewRequest",
     "Role",
+    "SentForm",
+    "SplitStatistics",
     "Table",
     "Token",
     "TokenRole",
+    "TwoFactor",
     "UtcDateTime",
+    "Verdict",
+    "Watch",
     "Webhook",
     "WebhookDelivery",
     "WebhookWatch",

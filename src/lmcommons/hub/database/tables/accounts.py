@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.base import Table, now
@@ -53,6 +53,8 @@ class Account(Table):
     )  # may not sign in; what is theirs stays
     password_hash: Mapped[str | None] = mapped_column(String(200))  # argon2id, with its parameters and salt
     quota: Mapped[int | None] = mapped_column(BigInteger)  # bytes that may be stored in its namespace
+    bio: Mapped[str] = mapped_column(String(500), default="", server_default="")
+    website: Mapped[str] = mapped_column(String(200), default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -93,7 +95,19 @@ class BrowserSession(Table):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
+    agent: Mapped[str] = mapped_column(String(80), default="", server_default="")  # the browser and system, in short
+    last_used_at: Mapped[datetime | None]  # to a quarter of an hour
     account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class SentForm(Table):
+    """A form of the pages that was sent; only the sha256 of its key is kept."""
+
+    __tablename__ = "sent_forms"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    address: Mapped[str | None] = mapped_column(Text)  # of the page that it led to; none while it is being answered
+    sent_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class Invitation(Table):

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
@@ -31,6 +31,8 @@ class DiscussionEventKind(StrEnum):
     COMMIT = "commit"
     STATUS = "status-change"
     TITLE = "title-change"
+    REVIEW = "review"  # this hub's own: a verdict, and a text when there is one
+    LINE = "line-comment"  # this hub's own: a comment on a line of a pull request's files
 
 
 class Discussion(Table):
@@ -50,6 +52,7 @@ class Discussion(Table):
     base: Mapped[str | None] = mapped_column(String(210))  # the branch that a pull request is for
     start: Mapped[str | None] = mapped_column(String(40))  # the commit that a pull request began at
     merge_commit: Mapped[str | None] = mapped_column(String(40))
+    withheld: Mapped[bool] = mapped_column(default=False, server_default=false())  # by moderators: nobody finds it
     author: Mapped[Account | None] = relationship(lazy="joined")
 
     @property
@@ -76,12 +79,15 @@ class DiscussionEvent(Table):
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)  # of all but comments, as the protocol has it
     author: Mapped[Account | None] = relationship(lazy="joined")
     versions: Mapped[list["CommentVersion"]] = relationship(
-        lazy="selectin", cascade="all, delete-orphan", order_by="CommentVersion.id"
+        lazy="selectin",
+        cascade="all, delete-orphan",
+        order_by="CommentVersion.id",
+        primaryjoin="and_(CommentVersion.event_id == DiscussionEvent.id, CommentVersion.withheld.is_(False))",
     )
 
 
 class CommentVersion(Table):
-    """A text that a comment has or had; a comment that was hidden has none."""
+    """A text that a comment has or had; a comment that was hidden has none, or only withheld ones."""
 
     __tablename__ = "comment_versions"
 
@@ -90,6 +96,7 @@ class CommentVersion(Table):
     text: Mapped[str] = mapped_column(Text)  # Markdown, as it was sent
     author_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    withheld: Mapped[bool] = mapped_column(default=False, server_default=false())  # by moderators: nobody reads it
     author: Mapped[Account | None] = relationship(lazy="joined")
 
 

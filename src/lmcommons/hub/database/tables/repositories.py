@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
@@ -59,6 +59,7 @@ class Repository(Table):
     name_key: Mapped[str] = mapped_column(String(96))
     private: Mapped[bool] = mapped_column(default=False)
     gated: Mapped[Gate] = mapped_column(default=Gate.NONE, server_default="")
+    hidden: Mapped[bool] = mapped_column(default=False, server_default=false())  # by moderators
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     head: Mapped[str | None] = mapped_column(String(40))  # commit of main that the columns below describe

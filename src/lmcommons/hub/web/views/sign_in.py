@@ -3,11 +3,8 @@
 Forms of a signed-in visitor carry the session's secret; the session's cookie changes whenever somebody signs in.
 """
 
-from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
 from typing import Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -20,7 +17,7 @@ from lmcommons.hub.errors import BadRequest, HubError, Unauthorized
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import SignUp
 from lmcommons.hub.web.rendering import page
-from lmcommons.hub.web.visitors import Form, form_handler, visitor
+from lmcommons.hub.web.visitors import Form, form_handler, local, signed_in, visitor
 
 EXPIRIES = (7, 30, 90, 365)  # days that the page for tokens offers
 
@@ -40,7 +37,7 @@ def sign_in(request: Request, form: Form) -> Response:
         cookie = hub.sign_in.sign_in(name, form.get("password", ""), former=request.cookies.get(COOKIE))
     except HubError as error:
         return _login_page(request, form, error=error)
-    return _signed_in(request, cookie, _local(form.get("next", "")))
+    return _signed_in(request, cookie, local(form.get("next", "")))
 
 
 def logout(request: Request, form: Form) -> Response:
@@ -147,19 +144,6 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _after_login(view: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """The view for those who are signed in; others sign in first, and come back."""
-
-    @wraps(view)
-    def shown(request: Request) -> Response:
-        if not visitor(request).is_anonymous:
-            return view(request)
-        wanted = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
-        return RedirectResponse(f"/login?{urlencode({'next': wanted})}", 303)
-
-    return shown
-
-
 def _name(request: Request) -> str:
     """The visitor's name.
 
@@ -174,14 +158,14 @@ def _name(request: Request) -> str:
 
 def _login_page(request: Request, form: Form, *, error: HubError | None = None) -> Response:
     hub: Hub = request.app.state.hub
-    wanted, is_open = _local(form.get("next", "")), hub.sign_in.policy is not SignUp.CLOSED
-    return _form_page(request, "login.html", error, name=form.get("name", ""), next=wanted, open=is_open)
+    wanted, is_open = local(form.get("next", "")), hub.sign_in.policy is not SignUp.CLOSED
+    return _form_page(request, "account/login.html", error, name=form.get("name", ""), next=wanted, open=is_open)
 
 
 def _join_page(request: Request, form: Form, *, error: HubError | None = None) -> Response:
     hub: Hub = request.app.state.hub
     return _form_page(
-        request, "join.html", error, filled=form, policy=hub.sign_in.policy, password_length=PASSWORD_LENGTH[0]
+        request, "account/join.html", error, filled=form, policy=hub.sign_in.policy, password_length=PASSWORD_LENGTH[0]
     )
 
 
@@ -192,7 +176,7 @@ def _tokens_page(
     found = hub.tokens.of(_name(request))
     return _form_page(
         request,
-        "tokens.html",
+        "account/tokens.html",
         error,
         tokens=found,
         made=made,
@@ -204,13 +188,13 @@ def _tokens_page(
 
 
 def _password_page(request: Request, *, error: HubError | None = None) -> Response:
-    return _form_page(request, "password.html", error, password_length=PASSWORD_LENGTH[0])
+    return _form_page(request, "account/password.html", error, password_length=PASSWORD_LENGTH[0])
 
 
 def _device_page(
     request: Request, *, code: str = "", done: str | None = None, error: HubError | None = None
 ) -> Response:
-    return _form_page(request, "device.html", error, code=code, done=done)
+    return _form_page(request, "account/device.html", error, code=code, done=done)
 
 
 def _form_page(request: Request, template: str, error: HubError | None, **values: Any) -> Response:
@@ -235,12 +219,6 @@ def _signed_in(request: Request, cookie: str, address: str) -> Response:
     return response
 
 
-def _local(address: str) -> str:
-    """The address, where it is one of this hub's pages."""
-    is_local = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if is_local else "/"
-
-
 def _role(text: str) -> TokenRole:
     if text not in list(TokenRole):
         raise BadRequest(f"A token's role is one of {', '.join(TokenRole)}")
@@ -258,14 +236,14 @@ def _scopes(text: str) -> dict[str, Action]:
     return scopes
 
 
-def _router() -> APIRouter:
-    found = APIRouter()
-    found.add_route("/login", login)
-    found.add_route("/join", join)
+def add_routes(router: APIRouter) -> None:
+    """Pages of one's own account."""
+    router.add_route("/login", login)
+    router.add_route("/join", join)
     for address, view in (("/settings/tokens", tokens), ("/settings/password", password), ("/oauth/device", device)):
-        found.add_route(address, _after_login(view))
-    found.add_route("/login", form_handler(sign_in, signed_in=False), methods=["POST"])
-    found.add_route("/join", form_handler(make_account, signed_in=False), methods=["POST"])
+        router.add_route(address, signed_in(view))
+    router.add_route("/login", form_handler(sign_in, signed_in=False), methods=["POST"])
+    router.add_route("/join", form_handler(make_account, signed_in=False), methods=["POST"])
     for address, answer in (
         ("/logout", logout),
         ("/settings/tokens", add_token),
@@ -273,8 +251,4 @@ def _router() -> APIRouter:
         ("/settings/password", change_password),
         ("/oauth/device/answer", answer_device),
     ):
-        found.add_route(address, form_handler(answer), methods=["POST"])
-    return found
-
-
-router = _router()
+        router.add_route(address, form_handler(answer), methods=["POST"])

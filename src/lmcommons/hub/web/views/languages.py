@@ -1,0 +1,29 @@
+"""Choosing the language of the pages."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from lmcommons.hub.errors import NotFound
+from lmcommons.hub.rooms import Hub
+from lmcommons.hub.web.language import COOKIE, LANGUAGES
+from lmcommons.hub.web.visitors import local
+
+KEPT = 365 * 24 * 3600  # seconds
+
+
+def choose(request: Request) -> Response:
+    """Keep the language in this browser, and go back to the page."""
+    hub: Hub = request.app.state.hub
+    language = request.path_params["language"]
+    if language not in LANGUAGES:
+        raise NotFound(f"The pages speak {', '.join(LANGUAGES)}, not {language[:20]}")
+    response = RedirectResponse(local(request.query_params.get("next", "")), 303)
+    secure = hub.settings.public_url.startswith("https:")
+    response.set_cookie(COOKIE, language, max_age=KEPT, secure=secure, httponly=True, samesite="lax")
+    return response
+
+
+def add_routes(router: APIRouter) -> None:
+    """/language/CODE."""
+    router.add_route("/language/{language}", choose)
