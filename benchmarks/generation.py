@@ -2,20 +2,27 @@
 
 Ours is the batch that `lmc generate` and `lmc serve` run on, and CTranslate2 with the model as we export it. A random
 Llama of 42 million parameters continues prompts of equal length, one and sixteen at a time; a rate counts new tokens
-over the whole call, the reading of the prompts included. The contenders run in turn, again and again; a ratio is the
-median over these rounds, so that a machine that is busy with other things slows all of them alike. In float32 all must
-give the same tokens.
+over the whole call, the reading of the prompts included. Each contender has a process of its own, as a user's has: two
+pools of threads in one process keep each other from the cores. It computes with one thread and with all of them, since
+threads that wait for one another can cost a small model more than they save; CTranslate2 divides a batch among the
+cores where its products have one thread. They run in turn for a few seconds, again and again. A ratio is between the
+better ways of both, and the median over these rounds, so that a machine that is busy with other things slows all of
+them alike. In float32 all must give the same tokens.
 """
 
 import argparse
-import copy
 import json
+import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import torch
@@ -26,7 +33,7 @@ from transformers import AutoModelForCausalLM
 from lmcommons import environment, tokenizer
 from lmcommons.files import write_json
 from lmcommons.generation import Batch, SamplingParameters, Sequence
-from lmcommons.model import Decoder, ModelConfig, save
+from lmcommons.model import Decoder, ModelConfig, load, save
 from lmcommons.model.interop import ctranslate2 as export
 from lmcommons.recipe import TokenizerRecipe
 
@@ -52,6 +59,8 @@ RATIOS = {  # each contender is compared with one of the peer
     f"{EXPORTED} float32": f"{PEER} bfloat16",
     f"{EXPORTED} int8": f"{PEER} bfloat16",
 }
+CORES = torch.get_num_threads()
+PAUSE = 0.5  # seconds, in which the threads of the contender before stop waiting for work
 Run = Callable[[], list[list[int]]]
 
 
@@ -66,8 +75,9 @@ class EndlessVocabulary:
         return b"token "
 
 
-def ours(decoder: Decoder, prompts: list[list[int]], new_tokens: int) -> Run:
+def ours(directory: Path, dtype: torch.dtype, prompts: list[list[int]], new_tokens: int) -> Run:
     """Our batch, made once as a server makes it, and filled at each call."""
+    decoder = load(directory, dtype=dtype)
     batch = Batch(decoder, EndlessVocabulary(), max_rows=len(prompts), max_length=len(prompts[0]) + new_tokens)
 
     def run() -> list[list[int]]:
@@ -97,69 +107,114 @@ def theirs(directory: Path, dtype: torch.dtype, prompts: list[list[int]], new_to
 
 
 def exported(directory: Path, compute_type: str, prompts: list[list[int]], new_tokens: int) -> Run:
-    """CTranslate2 on as many threads as torch."""
+    """CTranslate2 with as many threads for a product as torch has; the cores that these leave get parts of a batch."""
+    threads = torch.get_num_threads()
+    parts = max(1, CORES // threads)
     generator = ctranslate2.Generator(
-        str(directory), compute_type=compute_type, intra_threads=torch.get_num_threads(), inter_threads=1
+        str(directory), compute_type=compute_type, intra_threads=threads, inter_threads=parts
     )
-    names = (directory / "vocabulary.json").read_text(encoding="utf-8")
-    words = json.loads(names)
+    together = -(-len(prompts) // parts)
+    words = json.loads((directory / "vocabulary.json").read_text(encoding="utf-8"))
     texts = [[words[token] for token in prompt] for prompt in prompts]
 
     def run() -> list[list[int]]:
         found = generator.generate_batch(
-            texts, max_length=new_tokens, min_length=new_tokens, sampling_topk=1, include_prompt_in_result=False
+            texts,
+            max_batch_size=together,
+            max_length=new_tokens,
+            min_length=new_tokens,
+            sampling_topk=1,
+            include_prompt_in_result=False,
         )
         return [each.sequences_ids[0] for each in found]
 
     return run
 
 
-def contenders(directory: Path, prompts: list[list[int]], new_tokens: int) -> dict[str, Run]:
-    """All of them, by name, with the same weights, which are written below `directory`."""
+def write_models(directory: Path) -> None:
+    """The same weights for all contenders, below `directory`."""
     torch.manual_seed(0)
     decoder = Decoder(CONFIG).eval()
     save(decoder, directory / "model")
-    runs = {
-        f"{PEER} {name}": theirs(directory / "model", dtype, prompts, new_tokens) for name, dtype in PRECISIONS.items()
-    }
     # CTranslate2 wants names of tokens; which ones does not matter, since prompts are given as tokens.
     tokenizer.train(["any text"], TokenizerRecipe(vocab_size=260), directory / "tokenizer")
     for quantization in ("float32", "int8"):
-        out = directory / quantization
-        export.write(decoder, directory / "tokenizer", out, quantization)
-        runs[f"{EXPORTED} {quantization}"] = exported(out, quantization, prompts, new_tokens)
+        export.write(decoder, directory / "tokenizer", directory / quantization, quantization)
+
+
+def contenders(directory: Path, prompts: list[list[int]], new_tokens: int) -> dict[str, Callable[[], Run]]:
+    """How each of them is made, by name."""
+    found: dict[str, Callable[[], Run]] = {}
     for name, dtype in PRECISIONS.items():
-        converted = copy.deepcopy(decoder).to(dtype)
-        converted.compute_dtype = dtype
-        runs[f"{OURS} {name}"] = ours(converted, prompts, new_tokens)
-    return runs
+        found[f"{PEER} {name}"] = partial(theirs, directory / "model", dtype, prompts, new_tokens)
+        found[f"{OURS} {name}"] = partial(ours, directory / "model", dtype, prompts, new_tokens)
+    for quantization in ("float32", "int8"):
+        found[f"{EXPORTED} {quantization}"] = partial(
+            exported, directory / quantization, quantization, prompts, new_tokens
+        )
+    return found
 
 
-def measure(batch_size: int, prompt_tokens: int, new_tokens: int, rounds: int) -> dict[str, object]:
-    """Rates of all contenders at one batch size, and their ratios to `transformers` in the same precision."""
+def contend(build: Callable[[], Run], tokens: int, threads: int, requests: Connection) -> None:
+    """A contender's process: says what it writes, then answers a number of seconds with tokens per second over them."""
+    torch.set_num_threads(threads)
+    run = build()
+    run()
+    requests.send(run())
+    while (seconds := requests.recv()) is not None:
+        started, calls = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < seconds or not calls:
+            run()
+            calls += 1
+        requests.send(calls * tokens / elapsed)
+
+
+def measure(
+    directory: Path, batch_size: int, prompt_tokens: int, new_tokens: int, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """Rates of all contenders at one batch size, and their ratios."""
     generator = torch.Generator().manual_seed(1)
     prompts = torch.randint(1, CONFIG.vocab_size, (batch_size, prompt_tokens), generator=generator).tolist()
-    with tempfile.TemporaryDirectory() as directory:
-        runs = contenders(Path(directory), prompts, new_tokens)
-    outputs = {name: run() for name, run in runs.items()}  # also the warm-up
-    expected = outputs[f"{PEER} float32"]
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            rates[name].append(batch_size * new_tokens / (time.perf_counter() - started))
+    spawn = multiprocessing.get_context("spawn")
+    connections: dict[tuple[str, int], Connection] = {}
+    outputs: dict[tuple[str, int], list[list[int]]] = {}
+    for name, build in contenders(directory, prompts, new_tokens).items():
+        for threads in sorted({1, CORES}):
+            print(f"batch {batch_size}: preparing {name} with {threads} threads", file=sys.stderr)
+            here, far_end = spawn.Pipe()
+            arguments = build, batch_size * new_tokens, threads, far_end
+            spawn.Process(target=contend, args=arguments, daemon=True).start()
+            far_end.close()
+            connections[name, threads], outputs[name, threads] = here, here.recv()
+    rates: dict[tuple[str, int], list[float]] = {way: [] for way in connections}
+    for number in range(rounds):
+        print(f"batch {batch_size}: round {number + 1} of {rounds}", file=sys.stderr)
+        for way, connection in connections.items():
+            time.sleep(PAUSE)
+            connection.send(seconds)
+            rates[way].append(connection.recv())
+    for connection in connections.values():
+        connection.send(None)
+    medians = {way: statistics.median(found) for way, found in rates.items()}
+    names = {name for name, _ in rates}
+    best = {name: max((way for way in rates if way[0] == name), key=medians.__getitem__) for name in names}
     ratios = {
-        f"{name} / {peer}": statistics.median(one / other for one, other in zip(rates[name], rates[peer], strict=True))
+        f"{name} / {peer}": [one / other for one, other in zip(rates[best[name]], rates[best[peer]], strict=True)]
         for name, peer in RATIOS.items()
     }
+    expected = outputs[best[f"{PEER} float32"]]
     return {
         "batch_size": batch_size,
         "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens,
-        "tokens_per_second": {name: statistics.median(found) for name, found in rates.items()},
-        "ratio": ratios,
-        "equal_tokens_float32": {name: outputs[f"{name} float32"] == expected for name in (OURS, EXPORTED)},
+        "rounds": {f"{name}, threads: {threads}": found for (name, threads), found in rates.items()},
+        "tokens_per_second": {f"{name}, threads: {threads}": found for (name, threads), found in medians.items()},
+        "ratio": {name: statistics.median(found) for name, found in ratios.items()},
+        "ratio_range": {name: [min(found), max(found)] for name, found in ratios.items()},
+        "equal_tokens_float32": {
+            name: all(found == expected for (who, _), found in outputs.items() if who == f"{name} float32")
+            for name in (OURS, EXPORTED)
+        },
     }
 
 
@@ -170,17 +225,21 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each contender in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    results = [
-        measure(batch_size, options.prompt_tokens, options.new_tokens, options.rounds)
-        for batch_size in options.batch_sizes
-    ]
+    with tempfile.TemporaryDirectory() as directory:
+        write_models(Path(directory))
+        results = [
+            measure(Path(directory), size, options.prompt_tokens, options.new_tokens, options.rounds, options.seconds)
+            for size in options.batch_sizes
+        ]
     table = Table("contender", *(f"batch {size}: tokens/s" for size in options.batch_sizes))
     for name in results[0]["tokens_per_second"]:
         table.add_row(name, *(f"{result['tokens_per_second'][name]:,.0f}" for result in results))
     for name in results[0]["ratio"]:
-        table.add_row(name, *(f"{result['ratio'][name]:.2f}" for result in results))
+        cells = ((result["ratio"][name], *result["ratio_range"][name]) for result in results)
+        table.add_row(name, *(f"{middle:.2f} ({low:.2f}–{high:.2f})" for middle, low, high in cells))
     for name in (OURS, EXPORTED):
         same = ("yes" if result["equal_tokens_float32"][name] else "NO" for result in results)
         table.add_row(f"{name}: same tokens in float32", *same)

@@ -4,13 +4,15 @@ Ours is the step of `lmc pretrain` (lmcommons.training.loop.training_step): forw
 the batches of its objective: packed rows of several documents each for Llama and GPT-2, masked tokens for BERT,
 corrupted spans for T5, two streams for XLNet. Theirs is the model of that name as it comes, on as many tokens, with
 fused AdamW and clipping: once with bfloat16 autocast and torch.compile, once in float32 without either, as a plain
-`Trainer` does on a processor. The limit is that of bfloat16 matrix products of the feed-forward's shape, in the same
-rounds. Each contender has a process of its own, as a user's run has; they run in turn for a few seconds, again and
-again. A ratio is the median over these rounds, so that a machine that is busy with other things slows all alike.
+`Trainer` does on a processor. With a checkout of nanoGPT or nanochat at hand, its model runs in the compiled loop too.
+The limit is that of bfloat16 matrix products of the feed-forward's shape, in the same rounds. Each contender has a
+process of its own, as a user's run has; they run in turn for a few seconds, again and again. A ratio is the median over
+these rounds, so that a machine that is busy with other things slows all alike.
 """
 
 import argparse
 import multiprocessing
+import os
 import resource
 import statistics
 import sys
@@ -50,6 +52,7 @@ MASKED, CORRUPTED, PREDICTED = 0.15, 0.22, 0.17  # targets for each token read: 
 OURS, LIMIT = "lmcommons bf16 compiled", "bf16 matrix products"
 VARIANTS = {"lmcommons, fused loss": "fused", "lmcommons, layers recomputed": "recomputed"}
 PEERS = {"transformers bf16 compiled": True, "transformers fp32 eager": False}
+NANOGPT, NANOCHAT = "nanoGPT bf16 compiled", "nanochat bf16 compiled"
 FAMILIES = ("llama", "gpt2", "bert", "t5", "xlnet")
 
 
@@ -108,7 +111,8 @@ def batch(shape: Shape) -> Batch:
             return Batch(tokens, tokens.gather(1, places), one_document, places)
         case "permutation":
             order = torch.zeros_like(tokens).scatter(1, places, torch.randperm(targets).expand(rows, -1) + 1)
-            return Batch(tokens, tokens.gather(1, places), one_document, places, order=order)
+            second = (torch.arange(length) >= length // 2).long().expand(rows, -1)
+            return Batch(tokens, tokens.gather(1, places), one_document, places, second, order)
         case "encoder-decoder":
             written = tokens[:, :targets]
             document = one_document[:, :targets]
@@ -169,6 +173,7 @@ def inputs(shape: Shape) -> dict[str, torch.Tensor]:
         "input_ids": ready.tokens,
         "perm_mask": hidden.float(),
         "target_mapping": mapping.float(),
+        "token_type_ids": ready.token_types,
         "labels": ready.targets,
     }
 
@@ -209,6 +214,65 @@ def products(shape: Shape) -> Callable[[], None]:
     return step
 
 
+def nanogpt(shape: Shape, checkout: Path) -> Callable[[], None]:
+    """One step of nanoGPT's GPT-2, which has the same parameters as ours."""
+    sys.path.insert(0, str(checkout))
+    from model import GPT, GPTConfig  # type: ignore[import-not-found]
+
+    config = shape.config
+    model = GPT(
+        GPTConfig(
+            block_size=shape.context_length,
+            vocab_size=config.vocab_size,
+            n_layer=config.num_hidden_layers,
+            n_head=config.num_attention_heads,
+            n_embd=config.hidden_size,
+        )
+    )
+    return plain_step(model, lambda forward, tokens, targets: forward(tokens, targets)[1], shape)
+
+
+def nanochat(shape: Shape, checkout: Path) -> Callable[[], None]:
+    """One step of nanochat's model, of the same width, depth and vocabulary; it has parameters that no other has."""
+    os.environ["NANOCHAT_DTYPE"] = "bfloat16"
+    sys.path.insert(0, str(checkout))
+    from nanochat.gpt import GPT, GPTConfig  # type: ignore[import-not-found]
+
+    config = shape.config
+    model = GPT(
+        GPTConfig(
+            sequence_len=shape.context_length,
+            vocab_size=config.vocab_size,
+            n_layer=config.num_hidden_layers,
+            n_head=config.num_attention_heads,
+            n_kv_head=config.num_attention_heads,
+            n_embd=config.hidden_size,
+            window_pattern="L",
+        )
+    )
+    model.init_weights()
+    return plain_step(model, lambda forward, tokens, targets: forward(tokens, targets), shape)
+
+
+def plain_step(model: torch.nn.Module, loss_of: Callable[..., torch.Tensor], shape: Shape) -> Callable[[], None]:
+    """The step of a peer's loop: compiled, bfloat16 autocast, clipping, fused AdamW."""
+    forward = torch.compile(model.train(), dynamic=False)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1, fused=True)
+    ready = batch(shape)
+    tokens, targets = ready.tokens, ready.targets.contiguous()
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(forward, tokens, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        loss.item()
+
+    return step
+
+
 def contend(build: Callable[[], Callable[[], None]], tokens: int, requests: Connection) -> None:
     """A contender's process: answers a number of seconds with tokens per second over them, None with peak memory."""
     torch.manual_seed(0)
@@ -225,7 +289,17 @@ def contend(build: Callable[[], Callable[[], None]], tokens: int, requests: Conn
     requests.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def measure(family: str, size: str, rounds: int, seconds: float, *, variants: bool, eager: bool) -> dict[str, Any]:
+def measure(
+    family: str,
+    size: str,
+    rounds: int,
+    seconds: float,
+    *,
+    variants: bool,
+    eager: bool,
+    nanogpt_checkout: Path | None = None,
+    nanochat_checkout: Path | None = None,
+) -> dict[str, Any]:
     """Run every contender `rounds` times for `seconds` each; medians and ratios."""
     here = shape(family, size)
     config = here.config
@@ -238,6 +312,10 @@ def measure(family: str, size: str, rounds: int, seconds: float, *, variants: bo
     contenders |= {
         name: (partial(theirs, here, compiled), here.tokens) for name, compiled in PEERS.items() if compiled or eager
     }
+    if nanogpt_checkout and family == "gpt2":
+        contenders[NANOGPT] = (partial(nanogpt, here, nanogpt_checkout), here.tokens)
+    if nanochat_checkout and family == "llama":
+        contenders[NANOCHAT] = (partial(nanochat, here, nanochat_checkout), here.tokens)
     spawn = multiprocessing.get_context("spawn")
     connections = {}
     for contender, (start, amount) in contenders.items():
@@ -302,6 +380,8 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--variants", action="store_true", help="also the fused loss and recomputed layers")
     parser.add_argument("--no-eager", action="store_true", help="without the float32 loop of the peer")
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, to run beside GPT-2")
+    parser.add_argument("--nanochat", type=Path, help="a checkout of nanochat, to run beside Llama")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each contender in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -317,6 +397,8 @@ def main() -> None:
                 arguments.seconds,
                 variants=arguments.variants,
                 eager=not arguments.no_eager,
+                nanogpt_checkout=arguments.nanogpt,
+                nanochat_checkout=arguments.nanochat,
             )
             written = {"results": found | results, "environment": environment.describe()}
             write_json(arguments.out, written)

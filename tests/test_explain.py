@@ -59,6 +59,7 @@ CASES = {
     "bert": ("--text", "The class [MASK] of an object"),
     "classifier": ("--text", "A class of a new object"),
     "answerer": ("--text", "A class of a new object.", "--question", "which class?"),
+    "tagger": ("--text", "A class of a new object.", "--word", "5"),
     "marian": ("--source", "red green blue", "--text", "rot grün"),
     "llama": ("--text", "The class of an object"),
     "xlnet": ("--text", "The class[MASK] of an object"),
@@ -172,6 +173,19 @@ def test_the_target_can_be_named(page: Callable, model: str, target: str) -> Non
     assert f"“{target}”" in html
 
 
+def test_the_class_of_a_word_is_the_one_that_classify_finds(home: Path, page: Callable, capsys) -> None:
+    text = CASES["tagger"][1]
+    assert main.run(["classify", str(home / "tagger"), "--text", text, "--json"]) == 0
+    for number, word in enumerate(json.loads(capsys.readouterr().out)["words"], start=1):
+        html, report = page("tagger", "--text", text, "--word", str(number))
+        assert report["target"] == f"{word['label']} ({word['word']})"
+        assert report["probability"] == pytest.approx(word["probability"], abs=1e-5)
+        assert f"“{report['target']}”" in html
+    other = {"O": "NAME", "NAME": "O"}[word["label"]]
+    _, report = page("tagger", "--text", text, "--word", str(number), "--target", other)
+    assert report["probability"] == pytest.approx(1 - word["probability"], abs=1e-5)
+
+
 class Outline(HTMLParser):
     """Elements of a page, and the text that a reader sees."""
 
@@ -267,7 +281,10 @@ def test_a_page_of_a_large_model_is_bounded(tmp_path: Path) -> None:
         ("answerer", ("--text", " ", "--question", "which?"), "the context is empty"),
         ("answerer", ("--text", "class " * 90, "--question", "which?"), "question and context must have tokens"),
         ("answerer", ("--text", "a class", "--question", "which?", "--target", "lass"), "is no part of the text"),
-        ("tagger", ("--text", "class"), "a model for token-classification cannot be explained"),
+        ("tagger", ("--text", "class"), "give --word too"),
+        ("tagger", ("--text", "A class.", "--word", "4"), "--word 4: the text has 3 words, which count from 1"),
+        ("tagger", ("--text", "class", "--word", "1", "--target", "VERB"), "--target VERB: the classes are O, NAME"),
+        ("classifier", ("--text", "class", "--word", "1"), "--word is not for it"),
         ("marian", ("--text", "rot"), "give --source too"),
         ("xlnet", ("--text", "[MASK]" + " class" * 130), "a page shows at most 128"),
     ],

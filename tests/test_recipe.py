@@ -41,7 +41,7 @@ def test_every_recipe_of_the_project_is_right(file):
         ),
         ("model:\n  num_key_value_heads: 3\n", "num_attention_heads 4 is not divisible by num_key_value_heads 3"),
         ("pretraining:\n  context_length: 4096\n", "context_length 4096 is above model.max_position_embeddings 1024"),
-        ("model:\n  max_position_embeddings: 0\n", "max_position_embeddings must be at least 1 for kind decoder, not 0"),
+        ("model:\n  max_position_embeddings: 0\n", "must be at least 1 for kind decoder, not 0"),
         (
             "model:\n  family: xlnet\n  num_key_value_heads: 4\n  max_position_embeddings: 128\n",
             "kind permutation reads any number of tokens: leave max_position_embeddings out",

@@ -32,6 +32,12 @@ from transformers import (
 
 from lmcommons import tokenizer
 from lmcommons.cli import main
+from lmcommons.errors import RequestError
+from lmcommons.inference import load
+from lmcommons.inference.answer import answer_in_words, extract
+from lmcommons.inference.classify import classify, classify_words
+from lmcommons.inference.fill import fill
+from lmcommons.inference.write import decoding, write
 from lmcommons.recipe import TokenizerRecipe
 
 CLOSE = 1e-5
@@ -53,8 +59,8 @@ MODELS: dict[str, Callable[[Path], object]] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with each of `MODELS`."""
     directory = tmp_path_factory.mktemp("models")
-    for name, write in MODELS.items():
-        write(directory / name)
+    for name, write_model in MODELS.items():
+        write_model(directory / name)
     return directory
 
 
@@ -340,6 +346,42 @@ def test_a_wrong_line_of_a_file_is_named(home: Path, tmp_path: Path, refusal: Ca
     path = tmp_path / "in.jsonl"
     path.write_text(lines)
     assert said in refusal("fill", home / "fill", "--input", path)
+
+
+@pytest.mark.parametrize("command", ["fill", "classify", "translate", "answer", "generate", "score"])
+def test_an_empty_file_is_one_line(home: Path, tmp_path: Path, refusal: Callable, command: str) -> None:
+    path = write_lines(tmp_path / "in.jsonl", [])
+    model = home / {"score": "generate"}.get(command, command)
+    assert "in.jsonl: the file is empty; a line of it must be {" in refusal(command, model, "--input", path)
+
+
+@pytest.mark.parametrize(
+    ("model", "use"),
+    [
+        ("fill", lambda loaded: fill(loaded, [])),
+        ("classify", lambda loaded: classify(loaded, [])),
+        ("tag", lambda loaded: classify_words(loaded, [])),
+        ("answer", lambda loaded: extract(loaded, [])),
+        ("translate", lambda loaded: write(loaded, [], decoding())),
+        ("translate", lambda loaded: answer_in_words(loaded, [], decoding())),
+    ],
+)
+def test_no_texts_are_one_line(home: Path, model: str, use: Callable) -> None:
+    with pytest.raises(RequestError, match="there are no texts: give at least one"):
+        use(load(str(home / model)))
+
+
+def test_a_text_of_which_no_token_is_left_is_one_line(tmp_path: Path, refusal: Callable) -> None:
+    tokenizer.train(TEXTS, TokenizerRecipe(vocab_size=400), tmp_path)
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    config = GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, num_labels=2, **special)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    definition = json.loads((tmp_path / "tokenizer.json").read_text())
+    definition["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[^a-z]"}, "content": ""}
+    definition["post_processor"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    said = refusal("classify", tmp_path, "--text", "漢字")
+    assert "the text has no character that the tokenizer knows" in said
 
 
 def test_lines_with_and_without_a_pair_do_not_mix(home: Path, tmp_path: Path, refusal: Callable) -> None:

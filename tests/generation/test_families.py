@@ -52,12 +52,16 @@ CONSTRAINTS = {
     "repetition": {"repetition_penalty": 1.7},
     "n-grams": {"no_repeat_ngram_size": 2},
     "no token twice": {"no_repeat_ngram_size": 1},
+    "bad words": {"bad_words_ids": [[4], [7], [30], *([first, 20] for first in range(0, 40, 2))]},
     "all": {"repetition_penalty": 0.8, "no_repeat_ngram_size": 3, "min_new_tokens": 9},
 }
 
 
+OURS = {"min_new_tokens": "min_tokens", "bad_words_ids": "bad_words"}
+
+
 def ours_of(options: dict) -> dict:
-    return {{"min_new_tokens": "min_tokens"}.get(name, name): value for name, value in options.items()}
+    return {OURS.get(name, name): value for name, value in options.items()}
 
 
 @pytest.mark.parametrize("options", CONSTRAINTS.values(), ids=CONSTRAINTS)
@@ -172,6 +176,39 @@ def test_beams_that_are_drawn_with_the_same_numbers_are_those_of_transformers(mo
     [found] = beam_search(models[0], Tokens(*STOPS), [prompt], parameters)
     assert [each.token_ids for each in found] == [ended(tokens) for tokens in sequences.tolist()]
     assert [each.score for each in found] == pytest.approx(outputs.sequences_scores.tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_model_that_forces_and_forbids_tokens_does_so_as_in_transformers(
+    models: PAIR, beams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"forced_bos_token_id": 9, "forced_eos_token_id": STOPS[1], "bad_words_ids": [[9, 3], [5], [38]]}
+    prompts = [prompt[:1] for prompt in PROMPTS]  # of an only token: a decoder's text begins after it
+    monkeypatch.setattr(models[0], "config", models[0].config.model_copy(update=own))
+    if beams == 1:
+        found = [[each] for each in generate(models[0], Tokens(*STOPS), prompts, SamplingParameters(max_tokens=6))]
+    else:
+        parameters = BeamParameters(num_beams=beams, num_return_sequences=beams, max_tokens=6)
+        found = beam_search(models[0], Tokens(*STOPS), prompts, parameters)
+    expected = []
+    for _, _, sequences in reference_outputs(
+        models, prompts, max_new_tokens=6, num_beams=beams, num_return_sequences=beams, **own
+    ):
+        expected += [ended(tokens) for tokens in sequences.tolist()]
+    assert [each.token_ids for texts in found for each in texts] == expected
+    assert all(tokens[0] == 9 for tokens in expected)
+    assert all(tokens[-1] in STOPS for tokens in expected)
+
+
+def test_no_prompts_are_one_line(models: PAIR) -> None:
+    for decode, parameters in ((generate, SamplingParameters()), (beam_search, BeamParameters())):
+        with pytest.raises(RequestError, match="there are no prompts: give at least one"):
+            decode(models[0], Tokens(), [], parameters)
+
+
+def test_a_bad_word_of_unknown_tokens_is_one_line(models: PAIR) -> None:
+    with pytest.raises(RequestError, match="bad_words has token 40; the vocabulary has 40"):
+        generate(models[0], Tokens(), PROMPTS, SamplingParameters(bad_words=((3, 40),)))
 
 
 def test_rows_join_and_leave_without_a_trace(models: PAIR) -> None:

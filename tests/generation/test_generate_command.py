@@ -103,6 +103,15 @@ def test_penalties_change_what_is_said(directory: Path, run) -> None:
     assert len(set(once["token_ids"])) == 60
 
 
+def test_a_bad_word_is_written_neither_at_the_beginning_nor_after_a_space(directory: Path, run) -> None:
+    words = tokenizer.load(directory)
+    plain = run()["sequences"][0]["token_ids"]
+    word = next(text for text in map(words.decode, zip(plain, strict=True)) if text.strip() and text.isascii())
+    found = run("--bad-word", word, "--bad-word", "zebra crossing")["sequences"][0]
+    assert word not in [words.decode([token]) for token in found["token_ids"]]
+    assert words.encode(word)[0] in plain
+
+
 def test_min_p_of_one_leaves_the_best_token_only(directory: Path, run) -> None:
     result = run("--min-p", 1, "--temperature", 2, "--seed", 1)
     assert result["sequences"][0]["text"] == expected(directory)
@@ -172,6 +181,7 @@ def test_top_k_above_the_vocabulary_keeps_all_tokens(run) -> None:
         (["--min-new-tokens", "200"], "min_tokens must be between 0 and max_tokens 128, not 200"),
         (["--repetition-penalty", "0"], "repetition_penalty must be above 0"),
         (["--no-repeat-ngram-size", "-1"], "no_repeat_ngram_size must be at least 0"),
+        (["--bad-word", ""], "bad_words must not contain a word without tokens"),
         (["--min-p", "1.5"], "min_p must be between 0 and 1, not 1.5"),
         (["--input", "x.jsonl"], "give either --prompt or --input"),
         (["--num-beams", "0"], "num_beams must be at least 1, not 0"),

@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import (
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
     MinPLogitsWarper,
+    NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -14,6 +17,7 @@ from transformers.generation.logits_process import (
 )
 
 from lmcommons.generation import SamplingParameters, processors
+from lmcommons.model import ModelConfig
 
 SCORES = st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=40)
 TIED = st.lists(st.sampled_from([-2.0, 0.0, 0.5, 3.0]), min_size=2, max_size=40)
@@ -81,6 +85,40 @@ def test_penalties_are_those_of_transformers_for_texts_of_any_length(
         ours = processors.constrain(logits, [asked] * len(texts), texts.__getitem__, [0] * len(texts), stops)
         for row, text in enumerate(texts):
             assert torch.equal(ours[row], theirs(torch.tensor([text]), logits[row : row + 1])[0])
+
+
+WORDS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=3), min_size=1, max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=3), words=WORDS, own=st.booleans(), seed=st.integers(0, 1000))
+def test_bad_words_are_those_of_transformers_whoever_names_them(
+    texts: list[list[int]], words: list[list[int]], own: bool, seed: int
+) -> None:
+    logits = torch.randn(len(texts), 6, generator=torch.Generator().manual_seed(seed))
+    config = ModelConfig(vocab_size=6, bad_words_ids=words if own else [])
+    asked = SamplingParameters(bad_words=() if own else tuple(map(tuple, words)))
+    ours = processors.constrain(
+        logits, [asked] * len(texts), texts.__getitem__, [0] * len(texts), torch.tensor([2, 5]), config
+    )
+    counted = [word for word in words if word not in ([2], [5])]  # alone they are refused by transformers' own check
+    theirs = NoBadWordsLogitsProcessor(words, eos_token_id=[2, 5]) if counted else None
+    for row, text in enumerate(texts):
+        alone = logits[row : row + 1]
+        assert torch.equal(ours[row], (theirs(torch.tensor([text]), alone) if theirs else alone)[0])
+
+
+@pytest.mark.parametrize("last", [3, [3, 5]])
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_the_first_and_the_last_token_are_forced_as_transformers_does(length: int, last: int | list[int]) -> None:
+    logits = torch.randn(1, 6, generator=torch.Generator().manual_seed(1))
+    config = ModelConfig(vocab_size=6, forced_bos_token_id=4, forced_eos_token_id=last)
+    text = list(range(length))
+    ours = processors.constrain(
+        logits, [SamplingParameters(max_tokens=4)], lambda row: text, [length - 1], torch.tensor([5]), config
+    )
+    begun = ForcedBOSTokenLogitsProcessor(4)(torch.tensor([text]), logits)
+    assert torch.equal(ours, ForcedEOSTokenLogitsProcessor(5, last)(torch.tensor([text]), begun))
 
 
 def test_a_row_that_asks_for_nothing_is_left_alone() -> None:

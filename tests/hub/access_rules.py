@@ -64,6 +64,7 @@ REPO = "/api/{kind}/{namespace}/{name}"
 BUCKET = "/api/buckets/{namespace}/{name}"
 COLLECTION = "/api/collections/{namespace}/{slug}"
 DISCUSSION = REPO + "/discussions/{number}"
+OURS = "/api/x/{kind}/{namespace}/{name}/discussions/{number}"
 GIT = {"content": "0000", "hidden": 401}
 LFS = {"hidden": 404}
 NDJSON = {"content": '{"key":"header","value":{"summary":"s"}}\n', "media_type": "application/x-ndjson"}
@@ -166,6 +167,16 @@ RULES: dict[str, list[Rule]] = {
     f"POST {DISCUSSION}/title": [repository(WRITE, json={"title": "t"})],
     f"POST {DISCUSSION}/status": [repository(WRITE, json={"status": "open"})],
     f"POST {DISCUSSION}/merge": [repository(WRITE, json={})],
+    **{f"GET {OURS}/{part}": [repository(SEE)] for part in ("reviews", "lines", "reactions")},
+    f"POST {OURS}/reviews": [repository(DISCUSS, json={"verdict": "comment", "comment": "c"})],
+    f"POST {OURS}/lines": [repository(DISCUSS, json={"replyTo": f"{9:024x}", "comment": "c"})],
+    **{
+        f"{method} {OURS}/{part}": [repository(DISCUSS)]
+        for method in ("POST", "DELETE")
+        for part in ("reviewers/{reviewer}", "comment/{comment_id}/reactions/{emoji}")
+    },
+    "GET /api/x/notifications": [Rule("own", DISCUSS)],
+    "POST /api/x/notifications/read": [Rule("own", DISCUSS, json={})],
     f"GET {REPO}/user-access-request/{{status}}": [repository(MANAGE)],
     f"POST {REPO}/user-access-request/handle": [repository(MANAGE, json=ACCESS)],
     f"POST {REPO}/user-access-request/grant": [repository(MANAGE, json=ACCESS)],
@@ -218,6 +229,7 @@ RULES: dict[str, list[Rule]] = {
     "GET /api/datasets/{namespace}/{name}/splits": [repository(SEE)],
     "GET /api/datasets/{namespace}/{name}/rows": [repository(READ)],
     "GET /api/datasets/{namespace}/{name}/leaderboard": [repository(SEE)],
+    "GET /api/x/lineage/{kind}/{namespace}/{name}": [repository(SEE)],
     # addresses that carry their own signature, whoever holds it
     **{
         f"{method} /api/lfs{rest}": SIGNED
@@ -268,11 +280,83 @@ RULES: dict[str, list[Rule]] = {
     "GET /{namespace}/{name}/commits/{rest:path}": [page(SEE)],
     "GET /{namespace}/{name}/blob/{rest:path}": [page(READ, params={"rest": "main/x.txt"})],
     "GET /{namespace}/{name}/commit/{rest:path}": [page(READ)],
+    "GET /{namespace}/{name}/tensor/{rest:path}": [page(READ, params={"rest": "main/x.txt"})],
+    "GET /{namespace}/{name}/compare": [page(READ)],
+    "GET /{namespace}/{name}/compare/{rest:path}": [page(READ, params={"rest": "main..side"})],
+    "GET /{namespace}/{name}/difference/{rest:path}": [page(READ, params={"rest": "main..side/x.txt"})],
+    "GET /{namespace}/{name}/edit/{rest:path}": [page(READ, params={"rest": "main/x.txt"})],
+    "GET /{namespace}/{name}/delete/{rest:path}": [page(READ, params={"rest": "main/x.txt"})],
+    "GET /{namespace}/{name}/new-file/{rest:path}": [page(READ)],
+    "GET /{namespace}/{name}/upload/{rest:path}": [page(READ)],
+    "GET /{namespace}/{name}/refs": [page(SEE)],
+    "GET /{namespace}/{name}/likes": [page(SEE)],
+    "GET /{namespace}/{name}/access": [page(MANAGE)],
+    "GET /{namespace}/{name}/settings": [page(MANAGE)],
+    "GET /{namespace}/{name}/settings/webhooks": [page(MANAGE)],
+    "GET /{namespace}/{name}/settings/webhooks/{webhook:int}": [page(MANAGE, params={"webhook": "9"})],
+    "GET /{namespace}/{name}/viewer": [page(READ)],
+    "GET /{namespace}/{name}/viewer/statistics": [page(READ)],
+    "GET /{namespace}/{name}/viewer/image": [page(READ)],
+    "GET /{namespace}/{name}/lineage": [page(SEE)],
+    "GET /{namespace}/{name}/leaderboard": [page(SEE)],
+    "GET /{namespace}/{name}/discussions": [page(SEE)],
+    "GET /{namespace}/{name}/discussions/{number:int}": [page(SEE)],
+    "GET /{namespace}/{name}/discussions/{number:int}/commits": [page(SEE)],
+    "GET /{namespace}/{name}/discussions/{number:int}/changes": [page(READ)],
+    "GET /{namespace}/{name}/discussions/{number:int}/comments/{comment:int}": [page(SEE)],
+    "GET /notifications": [page()],
+    "GET /leaderboards": [page()],
+    "GET /compare": [page()],
 }
 
 # Forms carry the secret of their session; tests/hub/test_sign_in.py and test_access_requests.py send them.
 FORMS = {
+    *("GET /new", "POST /new", "POST /{namespace}/follow"),  # tests/hub/test_web_editing.py and test_web_settings.py
+    *(
+        f"POST /{{namespace}}/{{name}}/{path}"
+        for path in (
+            *("edit/{rest:path}", "delete/{rest:path}", "new-file/{rest:path}", "upload/{rest:path}", "upload-file"),
+            *("refs/branch", "refs/branch/delete", "refs/tag", "refs/tag/delete", "likes", "access", "access/grant"),
+            *("settings", "settings/move", "settings/delete", "settings/webhooks", "settings/webhooks/{webhook:int}"),
+            "settings/webhooks/{webhook:int}/act",
+            *("discussions/new", "discussions/attach", "pulls/new"),  # tests/hub/test_web_discussions.py
+            *(
+                f"discussions/{{number:int}}/{part}"
+                for part in ("comment", "title", "watch", "lines", "review", "reviewers", "merge")
+            ),
+            *(
+                f"discussions/{{number:int}}/comments/{{comment:int}}/{part}"
+                for part in ("edit", "hide", "react", "reply")
+            ),
+        )
+    ),
+    *("GET /{namespace}/{name}/discussions/new", "GET /{namespace}/{name}/pulls/new"),
+    "GET /{namespace}/{name}/discussions/{number:int}/comments/{comment:int}/edit",
+    *("POST /notifications/read", "POST /notifications/mail"),
     *("GET /login", "GET /join", "GET /settings/tokens", "GET /settings/password", "GET /oauth/device", "POST /login"),
     *("POST /join", "POST /logout", "POST /settings/tokens", "POST /settings/tokens/{token_id:int}/revoke"),
     *("POST /settings/password", "POST /oauth/device/answer", "POST /{namespace}/{name}/request-access"),
+    # tests/hub/test_web_people.py
+    *("POST /login/code", "GET /settings/two-factor", "GET /settings/sessions", "GET /settings/decisions"),
+    *(f"POST /settings/two-factor/{step}" for step in ("begin", "confirm", "recovery-codes", "off")),
+    *("POST /settings/sessions/end-others", "POST /settings/sessions/{session_id}/end"),
+    *(f"{method} /settings/{page}" for method in ("GET", "POST") for page in ("profile", "email")),
+    *("GET /organizations/new", "POST /organizations/new", "POST /organizations/{organisation}/members/remove"),
+    *(f"{method} /organizations/{{organisation}}/members" for method in ("GET", "POST")),
+    *(f"{method} /organizations/{{organisation}}/settings" for method in ("GET", "POST")),
+    *("GET /reports/new", "GET /reports/hiding", "POST /reports"),
+    *("GET /reports/{case_id:int}", "POST /reports/{case_id:int}/appeal"),
+    # tests/hub/test_web_operator.py
+    *(
+        f"GET /operator{page}"
+        for page in (
+            *("", "/users", "/organisations", "/storage", "/invitations", "/log", "/health", "/reports"),
+            "/reports/{case_id:int}",
+        )
+    ),
+    *("POST /operator/accounts/{account}", "POST /operator/invitations", "POST /operator/reports/{case_id:int}"),
+    "POST /operator/invitations/{invitation_id}/end",
+    "GET /language/{language}",  # a choice that only a cookie keeps: tests/hub/test_pages_finding.py
+    # tests/hub/test_try_it.py
+    *("GET /{namespace}/{name}/try", "POST /{namespace}/{name}/try", "POST /{namespace}/{name}/try/stream"),
 }

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import stack
@@ -15,6 +15,9 @@ from lmcommons.hub.objects.blobs import Blobs
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.objects.xet.store import XetStore
 from lmcommons.hub.settings import Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +58,18 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 def store_in(database: Database) -> Callable[[Blobs], ObjectStore]:
     """Makes an object store of blobs."""
     return lambda blobs: ObjectStore(blobs, XetStore(database, blobs))
+
+
+@pytest.fixture(scope="module")  # while it is open, nothing else in its thread can run an event loop
+def chromium() -> "Iterator[Browser]":
+    """The system's Chromium."""
+    from chromium import executable, open_chromium
+
+    program = executable()
+    if program is None:
+        pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
+    with open_chromium(program) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def write(hub: Hub, actor: Actor, repository: Repository, text: str) -> None:
 
 
 def told(acts: list[Act]) -> list[tuple[str, str | None, str, int]]:
-    return [(act.kind, act.actor, act.repository.full_name, act.times) for act in acts]
+    return [(act.kind, act.actor and act.actor.name, act.repository.full_name, act.times) for act in acts]
 
 
 def waiting(hub: Hub, actor: Actor = ANONYMOUS) -> list[str]:

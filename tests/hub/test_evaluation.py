@@ -10,7 +10,7 @@ from huggingface_hub._eval_results import eval_result_entries_to_yaml, parse_eva
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmcommons.hub.repos.evaluation import Task, parse_benchmark, parse_results
+from lmcommons.hub.repos.evaluation import Spread, Task, parse_benchmark, parse_results, spread
 
 FULL = EvalResultEntry(
     dataset_id="ada/exam",
@@ -135,3 +135,36 @@ def test_benchmarks_declare_tasks_and_their_direction(text: str, tasks: list[Tas
 def test_what_is_wrong_with_a_benchmark_is_said(text: str, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
         parse_benchmark(text)
+
+
+@pytest.mark.parametrize(
+    ("notes", "found"),
+    [
+        ("lower is better; 95 % interval 1.921 to 1.948 (bootstrap over documents, n = 40)", Spread(1.921, 1.948, 40)),
+        ("95% confidence interval: [1.9, 2.0], n = 1,234", Spread(1.9, 2.0, 1_234)),
+        ("95 % interval 1.5 – 2.5", Spread(1.5, 2.5)),
+        ("95 % interval 1.934 to 1.934", Spread(1.934, 1.934)),  # as exact as it is written
+        ("95 % interval -1e-3 to 2e0", Spread(-0.001, 2.0)),
+        ("the baseline's 95 % interval is 3.1 to 3.2", Spread()),
+        ("95 % interval 3.1 to 3.2", Spread()),
+        ("95 % interval 2.1 to 1.1", Spread()),
+        ("n = many", Spread()),
+        ("n = ,", Spread()),
+        (None, Spread()),
+    ],
+)
+def test_notes_state_an_interval(notes: str | None, found: Spread):
+    assert spread({"value": 1.9344, "notes": notes}) == found
+
+
+@given(st.text(alphabet="95 %interval[],.–-toen=0123456789", max_size=60))
+def test_no_notes_stop_the_reader(notes: str):
+    found = spread({"value": 1.0, "notes": f"95 % interval {notes}"})
+    assert (found.low is None) == (found.high is None)
+
+
+def test_intervals_overlap_where_they_have_values_in_common():
+    assert Spread(1, 2).overlaps(Spread(2, 3))
+    assert Spread(1, 4).overlaps(Spread(2, 3))
+    assert not Spread(1, 2).overlaps(Spread(2.1, 3))
+    assert not Spread().overlaps(Spread(1, 2))

@@ -61,6 +61,17 @@ def test_directories_that_cannot_be_a_hub_are_refused(tmp_path: Path):
     refused(lmc_hub("serve", "--port", 0, "--data", "/proc/hub"), 1, "/proc/hub")
 
 
+def test_a_text_about_the_hub_that_cannot_be_read_is_refused(tmp_path: Path):
+    serve = ("serve", "--port", 0, "--data", tmp_path / "hub", "--about")
+    refused(lmc_hub(*serve, tmp_path / "absent.md"), 2, "--about", "absent.md", "No such file")
+    refused(lmc_hub(*serve, tmp_path), 2, "Is a directory")
+    (tmp_path / "long.md").write_text("字" * 7_000)
+    refused(lmc_hub(*serve, tmp_path / "long.md"), 2, "longer than 20,000 bytes")
+    (tmp_path / "latin.md").write_bytes(b"caf\xe9")
+    refused(lmc_hub(*serve, tmp_path / "latin.md"), 2, "byte 3 is not UTF-8")
+    assert not (tmp_path / "hub").exists()
+
+
 def test_data_of_a_newer_version_is_left_alone(tmp_path: Path):
     data = tmp_path / "hub"
     assert lmc_hub("user", "add", "ada", "--data", data).returncode == 0

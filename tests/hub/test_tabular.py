@@ -13,7 +13,8 @@ import pytest
 
 from lmcommons.hub.repos import tabular
 from lmcommons.hub.repos.parquet_pages import largest_page
-from lmcommons.hub.repos.tabular import cells, feature, read_rows
+from lmcommons.hub.repos.scanning import scan
+from lmcommons.hub.repos.tabular import batch_rows, cells, feature, read_rows
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
@@ -220,3 +221,51 @@ def test_cells_are_json():
         "long": "x" * tabular.CELL_LIMIT,
     }
     assert cut == ["long"]
+
+
+def test_rows_with_gaps_and_of_all_shapes_are_those_that_were_written():
+    table = pa.table(
+        {
+            "text": ["a", None, "a", "b"],
+            "raw": [b"1", b"", None, b"1"],
+            "lists": [["x", None], None, [], ["x"]],
+            "fixed": pa.array([["a", "b"], None, ["c", "d"], [None, "a"]], pa.list_(pa.string(), 2)),
+            "large": pa.array([["x"], None, [], ["y", "x"]], pa.large_list(pa.large_string())),
+            "deep": [{"a": [{"b": "x"}], "c": None}, None, {"a": None, "c": "y"}, {"a": [], "c": "y"}],
+            "map": pa.array([[("k", "v")], None, [], [("k", None)]], pa.map_(pa.string(), pa.string())),
+            "price": pa.array([Decimal("1.5"), None, Decimal("2"), Decimal("3")], pa.decimal256(40, 2)),
+            "choice": pa.array(["x", None, "y", "x"]).dictionary_encode(),
+            "empty": pa.nulls(4),
+        }
+    )
+    for size in (1, 3, 4):
+        content = parquet(table, row_group_size=size)
+        assert read_rows(BytesIO(content), ".parquet", 0, 10).rows == table.to_pylist()
+        assert read_rows(BytesIO(content), ".parquet", 1, 2).rows == table.slice(1, 2).to_pylist()
+        scanned = [row for batch in scan(BytesIO(content), ".parquet").batches for row in batch_rows(batch)]
+        assert scanned == table.to_pylist()
+
+
+def test_a_long_text_that_stands_in_every_row_is_held_once():
+    long = pa.array(["x" * 1_000_000])
+    table = pa.table(
+        {
+            "text": pa.DictionaryArray.from_arrays(pa.array([0] * 3_000, pa.int32()), long),
+            "list": pa.ListArray.from_arrays(
+                pa.array(range(3_001), pa.int32()), pa.DictionaryArray.from_arrays(pa.array([0] * 3_000), long)
+            ),
+        }
+    )
+    content = parquet(table, compression="zstd", store_schema=False, dictionary_pagesize_limit=1 << 30)
+    assert len(content) < 2_000
+    rows = read_rows(BytesIO(content), ".parquet", 0, 100).rows
+    assert len(rows) == 100
+    assert len({id(row["text"]) for row in rows}) == len({id(row["list"][0]) for row in rows}) == 1
+    for batch in scan(BytesIO(content), ".parquet").batches:
+        assert batch.nbytes < 5_000_000
+
+
+def test_a_cell_of_many_long_texts_is_cut_before_it_is_written_out():
+    shown, cut = cells({"a": ["x" * 1_000_000] * 1_000, "b": {"k": "y" * 1_000_000}}, ["a", "b"])
+    assert cut == ["a", "b"]
+    assert [len(shown[name]) for name in "ab"] == [tabular.CELL_LIMIT] * 2

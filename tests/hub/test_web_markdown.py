@@ -3,6 +3,7 @@
 import time
 from urllib.parse import urlsplit
 
+import nh3
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -48,12 +49,24 @@ HOSTILE = [
     "<img src='//[tracker.example/x'>",
     "<a href='http://[::1'>x</a><img src='//tracker.example\u2100/x'>",
     "<video src='https://tracker.example/v' autoplay></video>",
+    r"$\href{javascript:alert(1)}{x}$ $\class{bar}{x}$ $\style{position:fixed}{x}$",
+    r"$\text{</math><script>alert(1)</script>}$ $\text{<img src=x onerror=alert(1)>}$",
+    "<math><mi xlink:href='javascript:alert(1)' href='javascript:alert(1)' style='position:fixed' onclick=alert(1)>x",
+    "<math><annotation-xml encoding='text/html'><script>alert(1)</script></annotation-xml></math>",
+    "<math><maction actiontype='statusline#http://x.example'>x</maction><mglyph src='//tracker.example/x'></math>",
     "<table background='https://tracker.example/x'><tr><td>1</table>",
 ]
 
 
+NAMES = {tag: markdown.ATTRIBUTES.get(tag, set()) for tag in markdown.TAGS}
+
+
 def assert_harmless(html: str) -> None:
-    """Nothing that runs, loads from elsewhere, sends, or dresses up as the hub's own page."""
+    """Nothing that runs, loads from elsewhere, sends, or dresses up as the hub's own page; and all browsers agree."""
+    kept = {tag: names | {"class", "id", "aria-label"} for tag, names in NAMES.items()}
+    again = nh3.clean(html, tags=markdown.TAGS, attributes=kept, url_schemes={"http", "https", "mailto", "data"})
+    # What a browser's parser makes of it is what it says.
+    assert [element.tag for element in Page(again).elements] == [element.tag for element in Page(html).elements]
     for element in Page(html).elements:
         assert element.tag in markdown.TAGS
         for name, value in element.attributes.items():
@@ -167,13 +180,92 @@ def test_small_embedded_images_are_shown() -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "pattern", ["[", "![", "> ", "**a ", ":<", "# a\n", "- a\n  ", "|a|\n|-|\n", "[^a]", "<div>", "http://a "]
+    "pattern",
+    [
+        *("[", "![", "> ", "**a ", ":<", "# a\n", "- a\n  ", "|a|\n|-|\n", "[^a]", "<div>", "http://a "),
+        *("$", "$a", "$$", "$a$ ", "$$\n", "\\(", "\\[a", r"\(\frac{a}{b}\) ", r"$\sqrt{"),
+    ],
 )
 def test_repeated_markers_do_not_keep_the_hub_busy(pattern: str) -> None:
     paragraph = pattern * (markdown.MAX_PARAGRAPH // len(pattern) - 1)
     started = time.process_time()
     assert_harmless(markdown.render(f"{paragraph}\n\n" * 5, PLACE))
     assert time.process_time() - started < 20
+
+
+def test_a_table_of_ten_thousand_rows_is_shown_whole_in_bounded_time() -> None:
+    rows = "".join(f"| {number} | word {number} | {number / 7:.3f} |\n" for number in range(10_000))
+    started = time.process_time()
+    html = markdown.render(f"| n | word | value |\n|--:|:--|--:|\n{rows}", PLACE)
+    assert time.process_time() - started < 10
+    assert html.count("<tr>") == 10_001
+
+
+@pytest.mark.parametrize("line", ["Some *words* and a [link](x.md).\n\n", "| 1 | 2 |\n", "x" * 80 + "\n", "x" * 80])
+def test_of_a_card_of_five_megabytes_the_beginning_is_shown_in_bounded_time(line: str) -> None:
+    text = line * (5_000_000 // len(line))
+    started = time.process_time()
+    assert len(markdown.render(text, PLACE)) > markdown.MAX_MARKDOWN / 2
+    assert time.process_time() - started < 20
+    assert len(markdown.beginning(text)) <= markdown.MAX_MARKDOWN
+
+
+def test_what_was_rendered_is_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "# Long\n\n" + "Some *words* and a [link](x.md).\n\n" * 5_000
+    first = markdown.render(text, PLACE)
+    assert markdown.render(text, PLACE) is first
+    assert "/ada/m/blob/main/docs/x.md" in markdown.render(text, DOCS)
+    monkeypatch.setattr(markdown, "CACHE_LIMIT", len(first) + 100)
+    markdown.render(f"{text}!", PLACE)
+    assert markdown.render(text, PLACE) is not first
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "display"),
+    [
+        (r"So $x_i^2$ is.", "xi2", "inline"),
+        (r"So \(x_i^2\) is.", "xi2", "inline"),
+        (r"So $$a < b$$ is.", "a<b", "block"),
+        ("$$\n\\frac{a}{b}\n$$", "ab", "block"),
+        ("\\[\na < b\n\\]", "a<b", "block"),
+        (r"| a |\n|--|\n| $\alpha$ |".replace(r"\n", "\n"), "α", "inline"),
+        (r"**$\text{if } a<b$**", "if a<b", "inline"),
+    ],
+)
+def test_formulas_are_mathml(text: str, words: str, display: str) -> None:
+    page = Page(markdown.render(text, PLACE))
+    (math,) = page.all("math")
+    assert not page.problems
+    assert (math.attributes, math.text.replace("\xa0", " ")) == ({"display": display}, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("It costs $5 or $10.", "It costs $5 or $10."),
+        (r"\$a\$", "$a$"),
+        ("`$a$`", "$a$"),
+        ("one $ sign", "one $ sign"),
+        (r"broken $x_{$ here", "broken $x_{$ here"),
+        ("$$\n\\frac{\n$$", "$$\\frac{$$"),
+        (r"broken \(x_{\) here", r"broken \(x_{\) here"),
+        ("$" + "x+" * 2_000 + "y$", "$" + "x+" * 2_000 + "y$"),
+        ("$" + r"\sqrt{" * 330 + "$", "$" + r"\sqrt{" * 330 + "$"),
+    ],
+)
+def test_what_is_no_formula_stays_as_it_is_written(text: str, shown: str) -> None:
+    page = Page(markdown.render(text, PLACE))
+    assert not page.all("math")
+    assert "".join(page.words).strip() == shown
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.text(alphabet=r"\{}^_&$abc123<>\"'/ \n", max_size=60),
+    st.sampled_from([r"\frac", r"\text", r"\begin{pmatrix}", r"\sqrt", r"\left("]),
+)
+def test_no_formula_is_harmful_or_an_error(latex: str, command: str) -> None:
+    assert_harmless(markdown.render(f"a ${command}{latex}$ b \\({latex}\\)\n\n$$\n{command}{latex}\n$$", PLACE))
 
 
 def test_an_endless_paragraph_is_shown_as_plain_text() -> None:

@@ -2,25 +2,35 @@
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Callable
-from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from web_page import Page
+from weights import safetensors
 
+from lmcommons.hub.errors import EntryNotFound
 from lmcommons.hub.objects.blobs import DiskBlobs
 from lmcommons.hub.objects.store import ObjectStore
-from lmcommons.hub.repos.git import AddFile, AddLfs, GitRepository
+from lmcommons.hub.repos.git import AddFile, AddLfs, Entry, GitRepository
+from lmcommons.hub.repos.images import dimensions
 from lmcommons.hub.repos.index import open_file
-from lmcommons.hub.web import formatting, highlight, previews, results
+from lmcommons.hub.web import formatting, highlight, previews, previews_rows, previews_tensors, results
 from lmcommons.hub.web.markdown import Place
 from lmcommons.hub.web.previews import Preview
+from lmcommons.hub.web.previews_tensors import Group, tensors
 
 PLACE = Place("/ada/m/blob/main", "/ada/m/resolve/main")
-Show = Callable[[str, bytes], Preview]
+Show = Callable[..., Preview]
 
 
 @pytest.fixture
@@ -33,21 +43,20 @@ def git(tmp_path: Path) -> GitRepository:
     return GitRepository.create(tmp_path / "repository.git")
 
 
+def reader(git: GitRepository, objects: ObjectStore, commit: str) -> Callable[[str], BinaryIO]:
+    return lambda path: open_file(git, objects, git.entry(commit, path))
+
+
 @pytest.fixture
 def show(git: GitRepository, objects: ObjectStore) -> Show:
     """The preview of a file with this name and content, committed to a real repository."""
 
-    def make(name: str, content: bytes) -> Preview:
+    def make(name: str, content: bytes, **asked: Any) -> Preview:
         commit = git.commit("main", [AddFile(name, content)], message="x", author_name="a", author_email="a@b")
         entry = git.entry(commit, name)
-        return previews.preview(entry, partial(open_file, git, objects, entry), PLACE)
+        return previews.preview(entry, reader(git, objects, commit), PLACE, **asked)
 
     return make
-
-
-def safetensors(header: object) -> bytes:
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text
 
 
 def test_source_code_is_shown_in_highlighted_lines(show: Show) -> None:
@@ -61,50 +70,241 @@ def test_markup_in_a_text_file_is_shown_and_not_obeyed(show: Show) -> None:
     assert "&lt;script&gt;" in show("page.txt", b"<script>alert(1)</script>").lines[0]
 
 
+def test_a_text_has_pages_of_lines(show: Show) -> None:
+    text = b"".join(b"line %d\n" % number for number in range(1, 1202))
+    pages = [show("a.txt", text, page=number) for number in (1, 2, 3)]
+    assert [(page.first, len(page.lines), page.more) for page in pages] == [
+        (1, 500, True),
+        (501, 500, True),
+        (1001, 201, False),
+    ]
+    assert [page.lines[0] for page in pages] == ["line 1", "line 501", "line 1001"]
+    with pytest.raises(EntryNotFound, match=r"a.txt has no page 4"):
+        show("a.txt", text, page=4)
+
+
+def test_of_a_long_text_the_beginning_is_shown_and_says_so(show: Show) -> None:
+    text = ("é" * 100 + "\n").encode() * 4_000
+    last = show("a.txt", text, page=6)
+    assert last.partial
+    assert not last.more
+    assert show("a.txt", b"x" * (previews.MAX_TEXT + 1)).lines == ["x" * previews.MAX_LINE + "…"]
+
+
 def test_json_lines_are_a_table_whose_columns_are_all_fields(show: Show) -> None:
-    shown = show("a.jsonl", b'{"id": 1, "text": "one"}\n{"id": 2, "more": [1, null]}\n')
-    assert shown.kind == "rows"
-    assert list(shown.columns) == ["id", "text", "more"]
-    assert shown.rows == [["1", "one", ""], ["2", "", "[1, null]"]]
-    assert not shown.partial
+    table = show("a.jsonl", b'{"id": 1, "text": "one"}\n{"id": 2, "more": [1, null]}\n').table
+    assert [column.name for column in table.columns] == ["id", "text", "more"]
+    assert [column.is_number for column in table.columns] == [True, False, False]
+    assert table.rows == [["1", "one", ""], ["2", "", "[1, null]"]]
+    assert (table.total, table.more) == (2, False)
 
 
-def test_long_json_lines_show_the_first_rows_and_say_so(show: Show) -> None:
-    shown = show("a.jsonl", b"".join(b'{"id": %d}\n' % number for number in range(1000)))
-    assert len(shown.rows) == previews.MAX_ROWS
-    assert shown.partial
+ROWS = [{"id": number, "text": f"row {number}"} for number in range(120)]
 
 
-def test_json_lines_past_the_limit_are_read_only_at_their_beginning(show: Show) -> None:
+def as_parquet(rows: list[dict[str, Any]]) -> bytes:
+    file = BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", "\n".join(map(json.dumps, ROWS)).encode()),
+        ("a.csv", b"id,text\n" + b"".join(b"%d,row %d\n" % (n, n) for n in range(120))),
+        ("a.TSV", b"id\ttext\n" + b"".join(b"%d\trow %d\n" % (n, n) for n in range(120))),
+        ("a.parquet", as_parquet(ROWS)),
+    ],
+)
+def test_rows_have_pages(show: Show, name: str, content: bytes) -> None:
+    first, last = show(name, content), show(name, content, page=3)
+    assert (first.table.rows[1], first.table.total, first.more) == (["1", "row 1"], 120, True)
+    assert (last.table.first, last.table.rows[-1], last.more) == (101, ["119", "row 119"], False)
+    with pytest.raises(EntryNotFound, match="has no page 4"):
+        show(name, content, page=4)
+    assert show(name, content, query={"view": "source"}).kind == ("binary" if name.endswith("parquet") else "text")
+
+
+def test_rows_of_a_long_file_are_read_from_its_beginning(show: Show) -> None:
     row = json.dumps({"text": "x" * 200_000}).encode() + b"\n"
-    shown = show("a.jsonl", row * 6)
-    assert len(shown.rows) == 2
+    shown = show("a.jsonl", row * 60)
     assert shown.partial
-    assert len(shown.rows[0][0]) == previews.MAX_CELL + 1
+    assert (shown.table.known, shown.table.total) == (41, None)
+    assert len(shown.table.rows[0][0]) == previews_rows.MAX_CELL + 1
 
 
-def test_a_single_endless_line_is_too_long_to_show(show: Show) -> None:
-    assert show("a.jsonl", b'{"text": "' + b"x" * (2 << 20)).kind == "long"
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "metrics.jsonl", "a.md"])
+def test_a_file_of_two_gigabytes_is_previewed_from_its_beginning(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.write(b'{"step": 1, "text": "words"}\n' * 400_000)
+        file.truncate(2 << 30)
+    entry = Entry(name, "file", "0" * 40, 2 << 30, None)
+    started = time.process_time()
+    shown = previews.preview(entry, lambda path: (tmp_path / path).open("rb"), PLACE)
+    assert shown.kind == {"a.csv": "rows", "a.jsonl": "rows", "a.md": "markdown"}.get(name, "text")
+    assert shown.partial or shown.more
+    assert time.process_time() - started < 10
 
 
-def test_tensors_are_listed_from_the_header_of_a_large_file(git: GitRepository, objects: ObjectStore) -> None:
-    content = safetensors(
-        {"__metadata__": {"format": "pt"}, "w": {"dtype": "BF16", "shape": [3, 4], "data_offsets": [0, 24]}}
-    )
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "says"),
+    [
+        ("a.parquet", b"PAR1" + bytes(100), "binary", "cannot be read as parquet"),
+        ("a.parquet", as_parquet(ROWS)[:-30], "binary", "cannot be read as parquet"),
+        ("a.csv", b"a,b\n1,2,3\n", "text", "cannot be read as csv"),
+        ("a.jsonl", b"[1]\n", "text", "an array|not a JSON object"),
+        ("a.jsonl", b'{"text": "' + b"x" * (9 << 20), "text", "its first row is longer than 8,388,608 bytes"),
+        ("a.safetensors", b"\xff" * 100, "binary", "not one of safetensors"),
+        ("metrics.jsonl", b'{"loss": 1}\n', "text", "no numbers by step"),
+        ("tfevents", b"\0" * 100, "binary", "event 1 is damaged"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_shown_as_it_is_with_the_reason_in_one_line(
+    show: Show, name: str, content: bytes, kind: str, says: str
+) -> None:
+    shown = show(name, content)
+    assert shown.kind == kind
+    assert re.search(says, shown.problem)
+    assert "\n" not in shown.problem
+
+
+def test_tensors_of_a_large_file_are_a_tree_by_their_names(git: GitRepository, objects: ObjectStore) -> None:
+    names = [f"model.layers.{layer}.{part}.weight" for layer in range(12) for part in ("attention", "mlp")]
+    content = safetensors(**{name: [2, 3] for name in (*names, "model.embed.weight", "lm_head.weight")})
     sha256 = hashlib.sha256(content).hexdigest()
     with objects.receive(sha256, len(content)) as incoming:
         incoming.write(content)
     operations = [AddLfs("model.safetensors", sha256, len(content)), AddLfs("lost.safetensors", "0" * 64, 5)]
     commit = git.commit("main", operations, message="x", author_name="a", author_email="a@b")
     model, lost = (git.entry(commit, name) for name in ("model.safetensors", "lost.safetensors"))
-    shown = previews.preview(model, partial(open_file, git, objects, model), PLACE)
-    assert shown.tensors == [previews.Tensor("w", "BF16", (3, 4), 12)]
-    assert previews.preview(lost, partial(open_file, git, objects, lost), PLACE).kind == "absent"
+    root = previews.preview(model, reader(git, objects, commit), PLACE).tensors
+    assert (len(root.members), root.parameters, [tensor.name for tensor in root.tensors]) == (
+        26,
+        156,
+        ["lm_head.weight"],
+    )
+    (whole,) = root.groups
+    assert (whole.label, [tensor.name for tensor in whole.tensors]) == ("model", ["model.embed.weight"])
+    (layers,) = whole.groups
+    assert [group.label for group in layers.groups] == [str(layer) for layer in range(12)]
+    assert [tensor.name for tensor in layers.groups[10].tensors] == names[20:22]
+    within = previews.preview(model, reader(git, objects, commit), PLACE, query={"within": "model.layers.10"}).tensors
+    assert [tensor.name for tensor in within.tensors] == names[20:22]
+    assert previews.preview(lost, reader(git, objects, commit), PLACE).kind == "absent"
 
 
-@pytest.mark.parametrize("header", [[], {"w": 1}, {"w": {"dtype": "F32"}}, {"w": {"dtype": "F32", "shape": "x"}}, None])
-def test_a_damaged_tensor_file_is_offered_for_download(show: Show, header: object) -> None:
-    assert show("m.safetensors", safetensors(header)).kind == "binary"
+INDEX = "model.safetensors.index.json"
+
+
+def test_the_tensors_of_all_files_of_an_index_are_one_tree(git: GitRepository, objects: ObjectStore) -> None:
+    shards = {"one.safetensors": ["a.x", "b.x"], "two.safetensors": ["b.y"]}
+    index = {"weight_map": {name: shard for shard, names in shards.items() for name in names}}
+    files = {shard: safetensors(**{name: [2] for name in names}) for shard, names in shards.items()}
+    added = [AddFile(f"deep/{name}", content) for name, content in files.items()]
+    added.append(AddFile(f"deep/{INDEX}", json.dumps(index).encode()))
+    commit = git.commit("main", added, message="x", author_name="a", author_email="a@b")
+    shown = previews.preview(git.entry(commit, f"deep/{INDEX}"), reader(git, objects, commit), PLACE)
+    assert [group.label for group in shown.tensors.groups] == ["b"]
+    assert shown.shards == {"a.x": "deep/one.safetensors", "b.x": "deep/one.safetensors", "b.y": "deep/two.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ({"weight_map": {"a": "gone.safetensors"}}, "it names 'gone.safetensors', which is not here"),
+        ({"weight_map": {"a": "../../../etc/passwd"}}, "which is not here"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "which is not here"),
+        ({"weight_map": {"a": INDEX}}, "is not one of safetensors"),
+        ({"weight_map": 5}, "no `weight_map`"),
+        ([], "not a JSON object"),
+    ],
+)
+def test_an_index_that_leads_nowhere_is_shown_as_text_with_the_reason(show: Show, index: object, says: str) -> None:
+    shown = show(INDEX, json.dumps(index).encode())
+    assert shown.kind == "text"
+    assert says in shown.problem
+
+
+def opened(group: Group) -> int:
+    return len(group.tensors) + len(group.groups) + sum(opened(below) for below in group.groups)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"layers.{layer}.experts.{expert}.w" for layer in range(30) for expert in range(60)],
+        [f"w{number}" for number in range(2_000)],
+        [".".join("a" * depth) for depth in range(1, 300)],
+        [f".{number}" for number in range(9)] + [f"..{number}" for number in range(9)] + ["", ".", "..", "a..b", "a."],
+    ],
+)
+def test_any_names_are_a_tree_that_fits_on_a_page_and_loses_none(names: list[str]) -> None:
+    root = tensors(BytesIO(safetensors(**{name: [1] for name in names})), "")
+    assert opened(root) <= 2 * previews_tensors.ROWS
+    waiting, found = [root], []
+    while waiting:
+        group = waiting.pop()
+        waiting += group.groups
+        found += group.tensors if group.is_open else group.members
+    assert len(found) + root.hidden == len(names)
+    assert {tensor.name for tensor in found} <= set(names)
+
+
+def test_the_curves_of_a_run_are_charts_with_training_and_validation_together(show: Show) -> None:
+    rows = [{"step": n, "tokens": 10 * n, "loss": 5 / n, "validation_loss": 6 / n, "lr": 0.1} for n in range(1, 99)]
+    shown = show("metrics.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert [(plot.tags, plot.over_tokens) for plot in shown.curves.plots] == [
+        (["loss", "validation_loss"], True),
+        (["lr"], True),
+    ]
+    one = show("metrics.jsonl", "\n".join(map(json.dumps, rows)).encode(), query={"tag": "lr"}).curves
+    assert [plot.tags for plot in one.plots] == [["lr"]]
+    assert list(one.series) == ["loss", "validation_loss", "lr"]
+
+
+def picture(kind: str, width: int, height: int) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (width, height)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "WEBP"])
+def test_images_are_shown_with_their_size(show: Show, kind: str) -> None:
+    shown = show(f"a.{kind.lower()}", picture(kind, 31, 17))
+    assert (shown.kind, shown.size) == ("image", (31, 17))
+    assert dimensions(BytesIO(picture(kind, 31, 17)[:20])) in (None, (31, 17))
+
+
+def test_webp_without_loss_has_its_size() -> None:
+    file = BytesIO()
+    Image.new("RGBA", (300, 500)).save(file, "WEBP", lossless=True)
+    assert dimensions(BytesIO(file.getvalue())) == (300, 500)
+
+
+def test_an_image_that_would_unpack_to_gigabytes_is_not_put_before_browsers(show: Show) -> None:
+    bomb = bytearray(picture("PNG", 1, 1))
+    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
+    shown = show("a.png", bytes(bomb))
+    assert shown.kind == "binary"
+    assert shown.problem == "an image of 60,000 × 60,000 pixels is not shown here"
+
+
+def test_front_matter_stands_beside_the_text(show: Show) -> None:
+    shown = show("a.md", b"---\nlicense: mit\ntags: [a, b]\nmore: {x: 1}\n---\n# Title\n")
+    assert shown.front.fields == [("license", ["mit"]), ("tags", ["a", "b"]), ("more", ['{"x": 1}'])]
+    assert "Title" in shown.html
+    assert show("a.md", b"# Title\n").front is None
+
+
+def test_broken_front_matter_names_and_shows_its_line(show: Show) -> None:
+    shown = show("a.md", b"---\nlicense: mit\ntags: x: y\nlanguage: en\n---\n# Still here\n")
+    assert (
+        shown.front.error == "metadata is not YAML: mapping values are not allowed in this context in line 3, column 8"
+    )
+    assert (3, "tags: x: y", True) in shown.front.lines
+    assert "Still here" in shown.html
 
 
 @pytest.mark.parametrize(
@@ -113,14 +313,14 @@ def test_a_damaged_tensor_file_is_offered_for_download(show: Show, header: objec
         ("a.png", b"\x89PNG", "image"),
         ("a.SVG", b"<svg/>", "image"),
         ("a.md", b"# Title", "markdown"),
-        ("a.md", b"# Title " * 20_000, "text"),
+        ("a.md", b"# Title " * 20_000, "markdown"),
+        ("a.md", b"\xff", "binary"),
         ("a.html", b"<script>alert(1)</script>", "text"),
         ("empty.txt", b"", "empty"),
         ("a.bin", b"a\0b", "binary"),
         ("a.txt", b"\xff\xfe\xfa", "binary"),
-        ("a.txt", b"x" * (previews.MAX_TEXT + 1), "long"),
-        ("a.txt", b"\n" * (previews.MAX_LINES + 1), "long"),
-        ("a.jsonl", b"[1]\n", "text"),
+        ("a.txt", b"x" * previews.MAX_TEXT + b"\xff", "text"),
+        ("a.txt", b"x" * (previews.MAX_TEXT - 3) + b"\xff" * 9, "binary"),
     ],
 )
 def test_each_kind_of_file_has_its_preview(show: Show, name: str, content: bytes, kind: str) -> None:
@@ -129,7 +329,9 @@ def test_each_kind_of_file_has_its_preview(show: Show, name: str, content: bytes
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    suffix=st.sampled_from(["md", "jsonl", "safetensors", "py", "json", "yaml", "csv", "toml", "unknown"]),
+    suffix=st.sampled_from(
+        ["md", "jsonl", "safetensors", "py", "json", "csv", "parquet", "png", "webp", "jpg", "tfevents", "unknown"]
+    ),
     content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)),
 )
 def test_no_content_breaks_a_preview(show: Show, suffix: str, content: bytes) -> None:

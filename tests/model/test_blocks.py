@@ -131,6 +131,16 @@ def test_feed_forwards_are_those_of_their_papers(hidden_act, function, gated):
     torch.testing.assert_close(module(x), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_empty_batch_is_refused(family, shape):
+    model, tokens = random_model(family=family), torch.zeros(shape, dtype=torch.int64)
+    with pytest.raises(ValueError, match="an empty batch, of shape"):
+        hidden(model, tokens)
+    with pytest.raises(ValueError, match=rf"an empty batch, of shape \[{shape[0]}, {shape[1]}\]"):
+        model.hidden(tokens, *([tokens] if family in ("t5", "marian") else []))
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
 def test_more_tokens_than_learned_positions_are_refused(family):
     model = random_model(family=family, max_position_embeddings=4)

@@ -122,6 +122,18 @@ def test_an_encoder_gives_the_same_states(tmp_path, pooler):
         torch.testing.assert_close(torch.tensor(np.array(found.pooler_output)), pooled, atol=1e-5, rtol=1e-5)
 
 
+def test_the_encoder_of_a_t5_gives_the_same_states(tmp_path):
+    torch.manual_seed(3)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3}
+    model = build(ModelConfig(family="t5", kind="encoder", task="features", pooler=False, **sizes)).eval()
+    export(model, tmp_path)
+    encoder = ctranslate2.Encoder(str(tmp_path / "exported"), intra_threads=1)
+    tokens = torch.randint(1, 80, (2, 15), generator=torch.Generator().manual_seed(1))
+    found = encoder.forward_batch(tokens.tolist()).last_hidden_state
+    with torch.no_grad():
+        torch.testing.assert_close(torch.tensor(np.array(found)), model.hidden(tokens), atol=1e-5, rtol=1e-5)
+
+
 def test_int8_is_smaller_and_scores_nearly_the_same(tmp_path):
     model = tiny_decoder(hidden_size=128, intermediate_size=256, initializer_range=0.1).eval()
     names = export(model, tmp_path, "int8")

@@ -7,9 +7,10 @@ import pytest
 import torch
 from encoder_decoder_models import write_reference
 from safetensors.torch import load_file, save_file
+from transformers import MarianMTModel
 
 from lmcommons.errors import RequestError
-from lmcommons.model import load
+from lmcommons.model import load, save
 
 
 def edit_config(directory: Path, **fields: object) -> None:
@@ -40,6 +41,28 @@ def test_what_we_do_not_compute_is_refused_by_name(tmp_path, fields, message):
     with pytest.raises(RequestError) as caught:
         load(tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("generation", [None, {}, {"forced_eos_token_id": 4, "bad_words_ids": [[88]]}])
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_model_forces_and_forbids_is_what_transformers_reads(tmp_path, named, generation):
+    fields = {"forced_eos_token_id": 3, "forced_bos_token_id": 2, "bad_words_ids": [[5, 6]]} if named else {}
+    write_reference(tmp_path / "theirs", "marian")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    del config["forced_eos_token_id"]
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(config | fields))
+    file = tmp_path / "theirs" / "generation_config.json"
+    file.unlink()
+    if generation is not None:
+        file.write_text(json.dumps({"decoder_start_token_id": 5} | generation))
+    model = load(tmp_path / "theirs")
+    save(model, tmp_path / "ours")
+    for directory in ("theirs", "ours"):
+        reference = MarianMTModel.from_pretrained(tmp_path / directory).generation_config
+        for name in ("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids"):
+            expected = getattr(reference, name)
+            assert getattr(model.config, name) == ([] if name == "bad_words_ids" and expected is None else expected)
+    assert load(tmp_path / "ours").config == model.config
 
 
 def test_what_old_checkpoints_store_of_positions_is_no_weight(tmp_path):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoder_decoder_models import write_reference
+from encoder_decoder_models import T5, write_reference
 from safetensors.torch import load_file, save_file
-from transformers import T5ForConditionalGeneration
+from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from lmcommons.errors import RequestError
-from lmcommons.model import load
+from lmcommons.model import load, save
 
 
 def edit_config(directory: Path, *removed: str, **fields: object) -> None:
@@ -64,6 +64,30 @@ def test_a_target_begins_with_padding_where_nothing_else_is_said(tmp_path):
     write_reference(tmp_path, "t5 1.0")
     edit_config(tmp_path, "decoder_start_token_id", pad_token_id=7)
     assert load(tmp_path).config.decoder_start_token_id == 7
+
+
+@pytest.mark.parametrize("fields", [{}, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}])
+def test_an_encoder_alone_gives_the_states_of_transformers_and_keeps_every_bit(tmp_path, fields):
+    torch.manual_seed(3)
+    reference = T5EncoderModel(T5Config(**T5 | {"num_layers": 3, "num_decoder_layers": 1} | fields)).eval()
+    for parameter in reference.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    reference.save_pretrained(tmp_path / "theirs")
+    model = load(tmp_path / "theirs")
+    tokens = torch.randint(1, 89, (2, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1] * 9, [1] * 6 + [0] * 3])
+    states: list[torch.Tensor] = []
+    with torch.no_grad():
+        expected = reference(tokens, attention_mask=mask, output_hidden_states=True).hidden_states
+        model.hidden(tokens, attention_mask=mask, states=states)
+    real = mask.bool()
+    for found, theirs in zip(states, expected, strict=True):
+        torch.testing.assert_close(found[real], theirs[real], atol=1e-5, rtol=1e-5)
+    save(model, tmp_path / "ours")
+    again, problems = T5EncoderModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(problems.values())
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in reference.state_dict().items())
+    assert load(tmp_path / "ours").config == model.config
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,16 @@ def test_damaged_tokens_are_encoded_again(dataset: Path, tokenizer: Path, tmp_pa
     assert np.array_equal(encode(dataset, tokenizer, tmp_path)["train"].tokens, good)
 
 
+def test_rows_of_no_documents_are_refused():
+    with pytest.raises(RequestError, match="there are no documents to make rows of"):
+        PackedRows(encoded([]), 4, seed=0)
+
+
+def test_a_batch_of_no_rows_is_refused():
+    with pytest.raises(ValueError, match="a batch has at least one row, not 0"):
+        PackedRows(encoded([[1, 2]]), 4, seed=0).batch(0, 0)
+
+
 def test_an_empty_split_is_named(tokenizer: Path, tmp_path: Path):
     write_split(tmp_path / "dataset", "train", ["some text"])
     write_split(tmp_path / "dataset", "validation", [])

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from tiny_pretraining import metrics, tiny_recipe, wait_for_step
 from tiny_run import LMC, TINY, lmc, write_documents
 
-from lmcommons import training
+from lmcommons import data, training
+from lmcommons import tokenizer as tokenizers
 from lmcommons.errors import RequestError
 from lmcommons.processes import Processes
 
@@ -44,6 +45,16 @@ def test_two_processes_give_the_curve_and_the_model_of_one(dataset, tokenizer, t
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in "12")
     # Adam's first steps are signs and Muon's products bfloat16: both make more of rounding than the loss does.
     assert all((one[name] - two[name]).norm() < 0.05 * one[name].norm() for name in one)
+
+
+def test_two_processes_train_both_streams_of_an_xlnet_as_one_does(dataset, tmp_path):
+    model = {"family": "xlnet", "num_key_value_heads": 2, "intermediate_size": 64}
+    recipe = tiny_recipe(model=model, steps=4, precision="float32", parallelism={"strategy": "ddp"})
+    texts = [document.text for document in data.read(dataset, "train")]
+    tokenizers.train(texts, recipe.tokenizer, tmp_path / "tokenizer", kind="permutation")
+    for each in (Processes(), TWO):
+        training.pretrain(recipe, dataset, tmp_path / "tokenizer", tmp_path / str(each.total), each)
+    torch.testing.assert_close(curve(tmp_path / "1"), curve(tmp_path / "2"), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

@@ -24,6 +24,9 @@ def explain(
         str | None, typer.Option(help="of an encoder-decoder: what it reads; --text is its answer")
     ] = None,
     question: Annotated[str | None, typer.Option(help="of a question-answering model: what is asked of --text")] = None,
+    word: Annotated[
+        int | None, typer.Option(help="of a model for words' classes: which word of --text, from 1 on")
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="class, token or answer to explain; default: the likeliest")
     ] = None,
@@ -43,7 +46,8 @@ def explain(
     from lmcommons.explaining.words import environment_language
     from lmcommons.inference import load
 
-    found = explaining.explain(load(model, device, "float32"), text, source=source, question=question, target=target)
+    loaded = load(model, device, "float32")
+    found = explaining.explain(loaded, text, source=source, question=question, word=word, target=target)
     explaining.write_page(out, found, language or environment_language())
     if not as_json:
         typer.echo(f"{out}: {found.target!r} with probability {found.probability:.3f}")

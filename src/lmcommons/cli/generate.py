@@ -55,6 +55,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="sampling: the same seed gives the same text")] = None,
     repetition_penalty: Annotated[float, typer.Option(help="above 1 makes tokens that were said less likely")] = 1.0,
     no_repeat_ngram_size: Annotated[int, typer.Option(help="so many tokens in a row never come twice; 0: may")] = 0,
+    bad_word: Annotated[list[str] | None, typer.Option(help="text that is never written; may be repeated")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="tokens to generate at most")] = 128,
     min_new_tokens: Annotated[int, typer.Option(help="no end before so many tokens")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="text that ends the continuation; may be repeated")] = None,
@@ -102,6 +103,9 @@ def generate(
     else:
         parameters = SamplingParameters(logprobs=0, **shared)
     found, tokenizer = load(model, device, dtype)
+    # A word has other tokens where a space stands before it.
+    spelled = [tuple(tokenizer.encode(before + word)) for word in bad_word or () for before in ("", " ")]
+    parameters = replace(parameters, bad_words=tuple(dict.fromkeys(spelled)))
     tokens = [prompt_tokens(found, tokenizer, text) for text in prompts]
     printed = as_json or input_file is not None
     single = not printed and num_return_sequences == 1 and found.config.kind != "encoder-decoder"

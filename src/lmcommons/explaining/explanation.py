@@ -30,18 +30,24 @@ class Explanation:
 
 
 def explain(
-    loaded: Loaded, text: str, *, source: str | None = None, question: str | None = None, target: str | None = None
+    loaded: Loaded,
+    text: str,
+    *,
+    source: str | None = None,
+    question: str | None = None,
+    word: int | None = None,
+    target: str | None = None,
 ) -> Explanation:
-    """Explain the class of a text, the token of its mask, the token after it, or its answer to `question`.
+    """Explain the class of a text or of its `word`, the token of its mask or after it, or its answer to `question`.
 
-    Of an encoder-decoder `source` is what it reads and `text` what it has written so far. `target` is the class, token
-    or answer that is explained; None: the likeliest one.
+    Words count from 1. Of an encoder-decoder `source` is what it reads and `text` what it has written so far. `target`
+    is the class, token or answer that is explained; None: the likeliest one.
 
     Raises:
         RequestError: what is asked does not fit the model (`subject`).
         CommandError: the model's weights are damaged.
     """
-    explained = subject(loaded, text, source=source, question=question, target=target)
+    explained = subject(loaded, text, source=source, question=question, word=word, target=target)
     layers, heads = attention(explained)
     with torch.no_grad():
         probabilities = explained.log_probabilities(1)[0].exp()

@@ -10,8 +10,10 @@ from torch import Tensor
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.inference import Loaded, TextError
 from lmcommons.inference.batches import Batch, rows_of
+from lmcommons.inference.classify import words
 from lmcommons.inference.fill import MASK, states_at
 from lmcommons.inference.spans import span_scores, windows
+from lmcommons.inference.text import require_offsets
 from lmcommons.model import Decoder
 
 MOST_TOKENS = 128  # of a text; a page of more cannot be read
@@ -52,28 +54,35 @@ class Subject:
 
 
 def subject(
-    loaded: Loaded, text: str, *, source: str | None = None, question: str | None = None, target: str | None = None
+    loaded: Loaded,
+    text: str,
+    *,
+    source: str | None = None,
+    question: str | None = None,
+    word: int | None = None,
+    target: str | None = None,
 ) -> Subject:
-    """The class of a text, its answer to a question, the token of its one mask, or the token after it.
+    """The class of a text or of its `word` from 1 on, its answer to a question, the token of its mask or after it.
 
     `target` None is the likeliest one.
 
     Raises:
-        RequestError: the model does another task, `source` or `question` is missing or not wanted, `target` is not one
-            token, class or answer, or a text has too many tokens.
+        RequestError: the model does another task, `source`, `question` or `word` is missing or not wanted, `target` is
+            not one token, class or answer, or a text has too many tokens.
         CommandError: the model's weights are damaged.
     """
     task, kind = loaded.config.task, loaded.config.kind
     _require(loaded, "--source", source, wanted=kind == "encoder-decoder")
     _require(loaded, "--question", question, wanted=task == "question-answering")
+    _require(loaded, "--word", word, wanted=task == "token-classification")
     if task == "sequence-classification":
         explained = _classification(loaded, text)
+    elif word is not None:
+        explained = _word(loaded, text, word)
     elif question is not None:
         explained = _answer(loaded, question, text)
     elif task != "language-modelling":
-        raise RequestError(
-            f"{loaded.name}: a model for {task} cannot be explained; one of texts' classes, answers or tokens can"
-        )
+        raise RequestError(f"{loaded.name}: a model for {task} says nothing that could be explained")
     elif kind in ("encoder", "permutation"):
         explained = _mask(loaded, text)
     else:
@@ -85,25 +94,38 @@ def subject(
     return replace(explained, target=int(found.argmax()) if target is None else explained.number(target))
 
 
-def _require(loaded: Loaded, option: str, value: str | None, *, wanted: bool) -> None:
+def _require(loaded: Loaded, option: str, value: str | int | None, *, wanted: bool) -> None:
     if (value is not None) != wanted:
         use = f"give {option} too" if wanted else f"{option} is not for it"
         raise RequestError(f"{loaded.name} is of kind {loaded.config.kind}, for {loaded.config.task}: {use}")
 
 
 def _classification(loaded: Loaded, text: str) -> Subject:
-    part, labels = _whole(loaded, text), loaded.config.labels
+    part = _whole(loaded, text)
 
     def compute(copies: int) -> Tensor:
         logits = loaded.model.task_logits(_copies(part.tokens, copies), token_types=_types(part, copies))
         return logits.log_softmax(-1)
 
-    def number(label: str) -> int:
-        if label not in labels:
-            raise RequestError(f"--target {label}: the classes are {', '.join(labels[:20])}")
-        return labels.index(label)
+    return Subject(loaded, [part], compute, loaded.config.labels.__getitem__, _label_number(loaded))
 
-    return Subject(loaded, [part], compute, labels.__getitem__, number)
+
+def _word(loaded: Loaded, text: str, number: int) -> Subject:
+    """The class of a word is that of its first token, as in `inference.classify`."""
+    require_offsets(loaded.tokenizer)
+    part, found = _whole(loaded, text), words(loaded.encode([text]), 0, text)
+    if not 1 <= number <= len(found):
+        raise RequestError(f"--word {number}: the text has {len(found)} words, which count from 1")
+    start, stop, first = found[number - 1]
+
+    def compute(copies: int) -> Tensor:
+        logits = loaded.model.task_logits(_copies(part.tokens, copies), token_types=_types(part, copies))
+        return logits[:, first].log_softmax(-1)
+
+    def name(label: int) -> str:
+        return f"{loaded.config.labels[label]} ({text[start:stop]})"
+
+    return Subject(loaded, [part], compute, name, _label_number(loaded))
 
 
 def _answer(loaded: Loaded, question: str, context: str) -> Subject:
@@ -215,6 +237,18 @@ def _token_name(loaded: Loaded) -> Callable[[int], str]:
         return seen or str(loaded.tokenizer.convert_ids_to_tokens(token) or token)
 
     return name
+
+
+def _label_number(loaded: Loaded) -> Callable[[str], int]:
+    """The class that a user names."""
+    labels = loaded.config.labels
+
+    def number(label: str) -> int:
+        if label not in labels:
+            raise RequestError(f"--target {label}: the classes are {', '.join(labels[:20])}")
+        return labels.index(label)
+
+    return number
 
 
 def _token_number(loaded: Loaded) -> Callable[[str], int]:

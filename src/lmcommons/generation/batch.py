@@ -147,9 +147,12 @@ class Batch:
             lambda row: [*beginning(self._config, sequences[row].prompt), *sequences[row].generated],
             [len(sequence.generated) for sequence in sequences],
             self._stop_tokens,
+            self._config,
         )
         if scores is not logits and (scores == -torch.inf).all(-1).any():
-            raise RequestError("no token is left to choose: no_repeat_ngram_size and min_tokens forbid all of them")
+            raise RequestError(
+                "no token is left to choose: no_repeat_ngram_size, bad words and min_tokens forbid all of them"
+            )
         chosen = scores.argmax(-1)
         drawn = [row for row, each in enumerate(parameters) if each.temperature > GREEDY_BELOW]
         if drawn:
@@ -180,7 +183,8 @@ def check_prompt(prompt: list[int], room: int, parameters: Parameters, vocab_siz
     """Say whether a prompt can be continued where there is `room` for so many tokens after it.
 
     Raises:
-        RequestError: it fills the context, or has a token that the model does not know.
+        RequestError: it fills the context, or has a token that the model does not know; or a word that is not to be
+            written has.
     """
     if room < min(1, parameters.max_tokens):
         raise RequestError(
@@ -189,3 +193,6 @@ def check_prompt(prompt: list[int], room: int, parameters: Parameters, vocab_siz
     wrong = next((token for token in prompt if not 0 <= token < vocab_size), None)
     if wrong is not None:
         raise RequestError(f"the prompt has token {wrong}; the vocabulary has {vocab_size}")
+    wrong = next((token for word in parameters.bad_words for token in word if not 0 <= token < vocab_size), None)
+    if wrong is not None:
+        raise RequestError(f"bad_words has token {wrong}; the vocabulary has {vocab_size}")

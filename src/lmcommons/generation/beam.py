@@ -148,6 +148,7 @@ class _Search:
             ),
             [running.shape[2]] * len(logits),
             self._stops,
+            self._rows.config,
         )
         return processors.narrow(scores, parameters, keep=len(self._stops) + 1) if self._draws else scores
 

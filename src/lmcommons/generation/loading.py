@@ -10,6 +10,7 @@ from lmcommons.client import model_directory
 from lmcommons.errors import RequestError
 from lmcommons.generation import foreign_tokenizer
 from lmcommons.generation.foreign_tokenizer import ForeignTokenizer
+from lmcommons.model.config import as_list
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -114,8 +115,7 @@ def _join(name: str, config: model.ModelConfig, words: tokenizer.Tokenizer | For
         raise RequestError(
             f"{name}: the tokenizer has {words.vocab_size} tokens and the model only {config.vocab_size}"
         )
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    words.stop_token_ids = sorted({*words.stop_token_ids, *(end for end in ends if end is not None)})
+    words.stop_token_ids = sorted({*words.stop_token_ids, *as_list(config.eos_token_id)})
 
 
 def _article(kind: str) -> str:

@@ -11,8 +11,9 @@ from lmcommons.errors import RequestError
 class Parameters:
     """Which tokens may follow, and when to end; the same for every strategy. Semantics are those of `transformers`.
 
-    The order is: `repetition_penalty`, `no_repeat_ngram_size`, `min_tokens`; and where tokens are drawn `temperature`,
-    `top_k`, `top_p`, `min_p`, each on what those before it left.
+    The order is: `repetition_penalty`, `no_repeat_ngram_size`, `bad_words`, `min_tokens`, what the model's own
+    configuration forces; and where tokens are drawn `temperature`, `top_k`, `top_p`, `min_p`, each on what those before
+    it left.
 
     Attributes:
         max_tokens: most tokens to generate; generation also ends at the end of the model's context.
@@ -24,6 +25,7 @@ class Parameters:
         repetition_penalty: above 1 makes tokens of the prompt and the text so far less likely (Keskar et al. 2019,
             §4.1). Of an encoder-decoder only what it wrote counts.
         no_repeat_ngram_size: so many tokens in a row never come twice (Paulus et al. 2017, §2.5); 0: they may.
+        bad_words: tokens in a row that are never written, beside those that the model's configuration names.
         seed: None draws a new one for each prompt.
         stop: texts that end the text; they are not part of it.
 
@@ -39,6 +41,7 @@ class Parameters:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -60,6 +63,7 @@ class Parameters:
             self.no_repeat_ngram_size >= 0,
             f"no_repeat_ngram_size must be at least 0 (0: no limit), not {self.no_repeat_ngram_size}",
         )
+        _require(all(self.bad_words), "bad_words must not contain a word without tokens")
         _require("" not in self.stop, "stop must not contain an empty text")
 
 

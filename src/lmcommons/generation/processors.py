@@ -1,15 +1,18 @@
-"""From logits to the next token: penalties and what is forbidden, temperature, top-k, top-p, min-p, and the draw.
+"""From logits to the next token: penalties, what is forbidden or forced, temperature, cuts, and the draw.
 
 Order and semantics are those of `transformers`: the kept set and the processed scores are equal in float32. Every
 function takes one value per row, so that the rows of a batch may differ. What is not kept becomes -inf.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from lmcommons.errors import RequestError
 from lmcommons.generation.parameters import Parameters
+from lmcommons.model import ModelConfig
+from lmcommons.model.config import as_list
 
 
 def constrain(
@@ -18,15 +21,23 @@ def constrain(
     history: Callable[[int], list[int]],
     generated: Sequence[int],
     stop_tokens: Tensor,
+    config: ModelConfig | None = None,
 ) -> Tensor:
-    """Apply to scores [rows, vocab] what holds for every strategy: penalties, repetition, and the shortest length.
+    """Apply to scores [rows, vocab] what holds for every strategy: penalties, what is forbidden, what is forced.
 
-    `history` gives the tokens of a row so far, `generated` how many of them were generated.
+    `history` gives the tokens of a row so far, `generated` how many of them were generated. `config` is that of a model
+    that forbids or forces tokens itself.
+
+    Raises:
+        RequestError: the model forces a token that the tokenizer does not have.
     """
+    own = [] if config is None else config.bad_words_ids
+    words = {row: [*own, *each.bad_words] for row, each in enumerate(parameters) if own or each.bad_words}
+    forced = {} if config is None else _forced(parameters, history, generated, config)
     penalised = [row for row, each in enumerate(parameters) if each.repetition_penalty != 1]
     sizes = {each.no_repeat_ngram_size for each in parameters} - {0}
     early = [row for row, each in enumerate(parameters) if generated[row] < each.min_tokens]
-    if not (penalised or sizes or early):
+    if not (penalised or sizes or words or early or forced):
         return scores
     scores, vocabulary = scores.clone(), scores.size(-1)
     if penalised:
@@ -37,8 +48,16 @@ def constrain(
         rows = [row for row, each in enumerate(parameters) if each.no_repeat_ngram_size == size]
         said = _left_padded([history(row) for row in rows], vocabulary, scores.device)
         scores[rows] = no_repeat_ngram(scores[rows], said, size)
+    stops = set(stop_tokens.tolist())
+    for row, sequences in words.items():
+        scores[row, forbidden(history(row), sequences, stops, vocabulary)] = -torch.inf
     if early:
         scores[torch.tensor(early, device=scores.device)[:, None], stop_tokens] = -torch.inf
+    for row, tokens in forced.items():
+        if max(tokens) >= vocabulary:
+            raise RequestError(f"the model forces a text to have token {max(tokens)}; the tokenizer has {vocabulary}")
+        scores[row] = -torch.inf
+        scores[row, tokens] = 0.0
     return scores
 
 
@@ -83,6 +102,19 @@ def no_repeat_ngram(scores: Tensor, history: Tensor, size: int) -> Tensor:
     forbidden = torch.zeros(len(scores), vocabulary + 1, dtype=torch.bool, device=scores.device)
     forbidden.scatter_(1, windows[..., -1].where(again, vocabulary), True)
     return scores.masked_fill(forbidden[:, :-1], -torch.inf)
+
+
+def forbidden(said: list[int], words: Iterable[Sequence[int]], stops: Collection[int], vocabulary: int) -> list[int]:
+    """The tokens below `vocabulary` that would complete one of `words` after `said`.
+
+    A word that is a stop token alone does not count, as in `transformers`.
+    """
+    found = []
+    for *before, last in words:
+        matches = said[len(said) - len(before) :] == before and (before or last not in stops)
+        if matches and last < vocabulary:
+            found.append(last)
+    return found
 
 
 def temperature(scores: Tensor, temperatures: Tensor) -> Tensor:
@@ -130,6 +162,20 @@ def draw(scores: Tensor, uniforms: Tensor) -> Tensor:
     # Rounding may lift the product to the total, which no token would exceed.
     target = torch.minimum(uniforms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+
+
+def _forced(
+    parameters: Sequence[Parameters], history: Callable[[int], list[int]], generated: Sequence[int], config: ModelConfig
+) -> dict[int, list[int]]:
+    """The only tokens that may follow, by row: where a text begins, and in the last place of a text."""
+    first, last = as_list(config.forced_bos_token_id), as_list(config.forced_eos_token_id)
+    found = {}
+    for row, each in enumerate(parameters):
+        if last and generated[row] == each.max_tokens - 1:
+            found[row] = last
+        elif first and generated[row] == 0 and len(history(row)) == 1:
+            found[row] = first
+    return found
 
 
 def _left_padded(histories: list[list[int]], fill: int, device: torch.device) -> Tensor:

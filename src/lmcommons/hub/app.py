@@ -34,13 +34,16 @@ from lmcommons.hub.api import (
     lfs,
     likes,
     limits,
+    lineage,
     listing,
     locks,
+    notifications,
     oauth,
     operating,
     organisations,
     references,
     repositories,
+    reviews,
     stalls,
     trees,
     upload,
@@ -71,11 +74,15 @@ def create_app(settings: Settings) -> FastAPI:
         collect_uploads(hub.objects, datetime.now(UTC) - UNFINISHED)
         threading.Thread(target=hub.index, name="index", daemon=True).start()
         hub.deliveries.start()
+        hub.statistics.start()
+        hub.mail.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no collection walks it again
         with _told_of_the_end(app.state.ending):
             yield
         hub.deliveries.stop()
+        hub.statistics.stop()
+        hub.mail.stop()
         hub.close()
 
     app = FastAPI(title="LM Commons", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -94,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes.extend([*buckets.routes, *cas.routes, *lfs.routes, *locks.routes])
     for api in (
         operating,
+        notifications,
         bucket_events,
         buckets,
         accounts,
@@ -106,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         listing,
         data,
         leaderboard,
+        lineage,
         trees,
         references,
         upload,
@@ -113,6 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
         access_requests,
         oauth,
         discussions,
+        reviews,
     ):
         app.include_router(api.router)
     app.router.routes.extend(

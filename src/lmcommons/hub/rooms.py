@@ -13,9 +13,11 @@ from lmcommons.hub.accounts.accounts import Accounts
 from lmcommons.hub.accounts.devices import DeviceLogins
 from lmcommons.hub.accounts.limits import Limits
 from lmcommons.hub.accounts.organisations import Organisations
+from lmcommons.hub.accounts.profiles import Profiles
 from lmcommons.hub.accounts.sent_forms import SentForms
 from lmcommons.hub.accounts.sign_in import SignIn
 from lmcommons.hub.accounts.tokens import Tokens
+from lmcommons.hub.accounts.two_factor import TwoFactors
 from lmcommons.hub.buckets.batch import Batches
 from lmcommons.hub.buckets.buckets import Buckets
 from lmcommons.hub.buckets.feed import Feed
@@ -27,7 +29,15 @@ from lmcommons.hub.community.deliveries import Deliveries
 from lmcommons.hub.community.discussions import Discussions
 from lmcommons.hub.community.follows import Follows
 from lmcommons.hub.community.likes import Likes
+from lmcommons.hub.community.line_comments import LineComments
+from lmcommons.hub.community.mail import Mail
+from lmcommons.hub.community.mentions import Mentions
+from lmcommons.hub.community.moderation import Moderation
+from lmcommons.hub.community.notifications import Notifications, tell_of_access
 from lmcommons.hub.community.pull_requests import PullRequests
+from lmcommons.hub.community.reactions import Reactions
+from lmcommons.hub.community.reviews import Reviews
+from lmcommons.hub.community.trying import Trials
 from lmcommons.hub.community.webhooks import Webhooks
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.errors import HubError, StorageUnavailable
@@ -37,7 +47,9 @@ from lmcommons.hub.objects.s3 import S3Blobs
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.objects.xet.store import XetStore
 from lmcommons.hub.repos.commits import Commits
+from lmcommons.hub.repos.comparing import Comparisons
 from lmcommons.hub.repos.contents import Contents
+from lmcommons.hub.repos.datasets import Datasets
 from lmcommons.hub.repos.editing import Editing
 from lmcommons.hub.repos.facets import Facets
 from lmcommons.hub.repos.large_files import LargeFiles
@@ -48,6 +60,7 @@ from lmcommons.hub.repos.locks import Locks
 from lmcommons.hub.repos.push import Pushes
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.repos.search import Search
+from lmcommons.hub.repos.statistics import Statistics
 from lmcommons.hub.repos.uploads import Uploads
 from lmcommons.hub.settings import Settings
 
@@ -70,9 +83,11 @@ class Hub:
             self.database = Database(settings)
         self.objects = ObjectStore(blobs, XetStore(self.database, blobs))
         self.accounts = Accounts(self.database)
+        self.profiles = Profiles(self.database)
         self.organisations = Organisations(self.database, by_members=settings.member_organisations)
         self.tokens = Tokens(self.database)
-        self.sign_in = SignIn(self.database, settings.sign_up)
+        self.two_factors = TwoFactors(self.database, self.secret)
+        self.sign_in = SignIn(self.database, settings.sign_up, self.two_factors, self.secret)
         self.sent_forms = SentForms(self.database)
         self.device_logins = DeviceLogins(self.database)
         self.access = Access(self.database)
@@ -84,7 +99,9 @@ class Hub:
         self.last_commits = LastCommits(self.database, self.repositories)
         self.commits = Commits(self.repositories, self.objects, self.contents, self.last_commits)
         self.editing = Editing(self.repositories, self.commits)
-        self.uploads = Uploads(self.secret, self.accounts, self.objects, self.contents, self.commits)
+        self.uploads = Uploads(self.accounts, self.objects, self.contents, self.commits)
+        self.datasets = Datasets(self.repositories, self.contents, self.commits)
+        self.statistics = Statistics(self.database, self.datasets)
         self.pushes = Pushes(self.accounts, self.repositories, self.commits)
         self.large_files = LargeFiles(self.database, self.repositories, self.contents, self.commits)
         self.attachments = Attachments(self.database, self.objects)
@@ -95,9 +112,19 @@ class Hub:
         self.follows = Follows(self.database)
         self.discussions = Discussions(self.database)
         self.pull_requests = PullRequests(self.database, self.repositories, self.commits)
+        self.reviews = Reviews(self.database, self.repositories)
+        self.line_comments = LineComments(self.database, self.repositories, self.pull_requests)
+        self.reactions = Reactions(self.database)
+        self.mentions = Mentions(self.database)
+        self.notifications = Notifications(self.database)
+        self.mail = Mail(self.database, self.notifications, settings.mail, settings.public_url)
+        self.access.listeners.append(tell_of_access)
+        self.moderation = Moderation(self.database)
+        self.trials = Trials(settings.try_models, settings.try_token)
         self.locks = Locks(self.database)
         self.leaderboards = Leaderboards(self.database, self.repositories)
         self.lineage = Lineage(self.database)
+        self.comparisons = Comparisons(self.repositories, self.objects, self.contents)
         self.activity = Activity(self.database)
         self.buckets = Buckets(self.database, self.accounts)
         self.bucket_files = BucketFiles(self.database)

@@ -1,15 +1,16 @@
 """How a hub is set up: one object, made at the edge and passed in."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.files import exclusive_lock, read_json, write_failure, write_json
+from lmcommons.hub.mail_server import MailServer
 
 DATA_FORMAT = 1  # layout of the data directory; a hub refuses to open a newer one
 MARKER = "hub.json"
@@ -46,7 +47,10 @@ class Settings:
     allow_private_webhooks: bool = False  # webhooks may reach addresses of the hub's own network
     stall_limit: float = 60  # seconds for a request's header, and that its body or a clone may pause
     part_size: int = 256 << 20  # bytes; a larger object is uploaded in parts of this size
+    mail: MailServer | None = None  # sends notifications to those who want them by mail
     about: str | None = None  # Markdown with which the operator begins the first page
+    try_models: Mapping[str, str] = field(default_factory=dict)  # by namespace/name, the server that answers for it
+    try_token: str | None = field(default=None, repr=False)  # that these servers want
 
     @classmethod
     def make(
@@ -64,7 +68,12 @@ class Settings:
         rate_limit: int = rate_limit,
         allow_private_webhooks: bool = allow_private_webhooks,
         stall_limit: float = stall_limit,
+        smtp: str | None = None,
+        mail_from: str | None = None,
+        smtp_password: str | None = None,
         about: Path | None = None,
+        try_models: Sequence[str] = (),
+        try_token: str | None = None,
     ) -> "Settings":
         """Settings of the hub in `data`, which need not exist yet.
 
@@ -75,7 +84,9 @@ class Settings:
                 default in `data`.
             accel: the internal location, as `/internal/`, at which nginx serves the objects directory; files are
                 then answered with X-Accel-Redirect.
+            smtp: the server that sends mail, as `MailServer.parse` takes it; default none, and no mail.
             about: a Markdown file that says what this commons is; it is read now.
+            try_models: `NAMESPACE/NAME=URL` each, the server with OpenAI's API at which a model can be tried.
 
         Raises:
             RequestError: a value that cannot work, named in one line.
@@ -87,6 +98,10 @@ class Settings:
             raise RequestError(f"--public-url {public_url}: not an address like https://hub.example.org")
         if sign_up not in list(SignUp):
             raise RequestError(f"--sign-up {sign_up}: one of {', '.join(SignUp)}")
+        if mail_from is not None and smtp is None:
+            raise RequestError(
+                f"--mail-from {mail_from}: name the server that sends it too, by --smtp smtp://HOST:PORT"
+            )
         place = _objects(objects, data)
         is_url = place.startswith(S3)
         if accel is not None and (is_url or not accel.startswith("/")):
@@ -106,7 +121,10 @@ class Settings:
             rate_limit=rate_limit,
             allow_private_webhooks=allow_private_webhooks,
             stall_limit=stall_limit,
+            mail=MailServer.parse(smtp, mail_from, smtp_password) if smtp is not None else None,
             about=_about(about) if about is not None else None,
+            try_models=dict(map(_endpoint, try_models)),
+            try_token=try_token,
         )
 
     @property
@@ -204,3 +222,16 @@ def _database_url(given: str | None, data: Path) -> str:
             )
         return "postgresql+psycopg" + given[len(scheme) :]
     raise RequestError(f"--database {scheme}:…: supported are sqlite:///FILE and postgresql://USER@HOST/NAME")
+
+
+def _endpoint(text: str) -> tuple[str, str]:
+    """A model and the base address of its server's API, of `NAMESPACE/NAME=URL`."""
+    model, _, url = text.partition("=")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query
+    except ValueError:
+        valid = False
+    if model.count("/") != 1 or not valid:
+        raise RequestError(f"--try {text}: write NAMESPACE/NAME=URL, such as ada/my-model=http://127.0.0.1:8001")
+    return model, f"{url.rstrip('/').removesuffix('/v1')}/v1"

@@ -69,7 +69,7 @@ def classify_words(loaded: Loaded, texts: Sequence[str]) -> list[list[Word]]:
     found: list[list[Word]] = [[] for _ in texts]
     for place, probabilities in _probabilities(loaded, encoding):
         values, chosen = probabilities.max(dim=-1)
-        for start, stop, first in _words(encoding, place, texts[place]):
+        for start, stop, first in words(encoding, place, texts[place]):
             label = loaded.config.labels[int(chosen[first])]
             found[place].append(Word(label, float(values[first]), texts[place][start:stop], start, stop))
     return found
@@ -85,7 +85,7 @@ def _probabilities(loaded: Loaded, encoding: BatchEncoding) -> Iterator[tuple[in
     return read(loaded, rows_of(loaded, encoding), compute)
 
 
-def _words(encoding: BatchEncoding, place: int, text: str) -> list[tuple[int, int, int]]:
+def words(encoding: BatchEncoding, place: int, text: str) -> list[tuple[int, int, int]]:
     """Beginning and end of each word of a text in characters, without spaces, and its first token."""
     found = []
     numbers = encoding.word_ids(place)

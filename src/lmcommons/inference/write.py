@@ -7,6 +7,7 @@ from lmcommons.errors import RequestError
 from lmcommons.generation import BeamParameters, FinishReason, SamplingParameters, continuations
 from lmcommons.inference.loading import NO_TEXTS, Loaded, TextError
 from lmcommons.inference.text import end_id, prompts
+from lmcommons.model.config import as_list
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def write(
     rows = prompts(loaded.tokenizer, sources, prompt, decoder=config.kind == "decoder")
     for place, row in enumerate(rows):
         loaded.check_length(place, len(row))
-    named = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    ends = frozenset([end_id(loaded.tokenizer), *(end for end in named if end is not None)])
+    ends = frozenset([end_id(loaded.tokenizer), *as_list(config.eos_token_id)])
     found = continuations(loaded.model, TokenIds(config.vocab_size, ends), rows, parameters, count)
     return [
         [

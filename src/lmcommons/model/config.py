@@ -1,5 +1,6 @@
 """What a model is, apart from its weights."""
 
+from itertools import chain
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,11 +13,17 @@ Task = Literal[
 ]
 
 
+def as_list(tokens: int | list[int] | None) -> list[int]:
+    """Tokens of a field that may name one, several or none."""
+    return tokens if isinstance(tokens, list) else [] if tokens is None else [tokens]
+
+
 class ModelConfig(ModelRecipe):
     """A recipe's model section with what comes from the tokenizer and from the task.
 
     `labels` are the names of the classes, in the order of the logits. `decoder_start_token_id` is what an
-    encoder-decoder's target begins with.
+    encoder-decoder's target begins with. A text that the model writes has `forced_bos_token_id` first,
+    `forced_eos_token_id` last where it gets too long, and never one of `bad_words_ids`, which are tokens in a row.
     """
 
     vocab_size: Positive
@@ -24,6 +31,9 @@ class ModelConfig(ModelRecipe):
     eos_token_id: TokenId | list[TokenId] | None = None
     pad_token_id: TokenId | None = None
     decoder_start_token_id: TokenId | None = None
+    forced_bos_token_id: TokenId | None = None
+    forced_eos_token_id: TokenId | list[TokenId] | None = None
+    bad_words_ids: list[Annotated[list[TokenId], Field(min_length=1)]] = []  # noqa: RUF012 - pydantic
     task: Task = "language-modelling"
     next_sentence: Annotated[bool, Field(description="also predict whether a segment follows another")] = False
     pooler: Annotated[bool, Field(description="of an encoder for features: with a state for the whole text")] = True
@@ -38,8 +48,9 @@ class ModelConfig(ModelRecipe):
 
     @model_validator(mode="after")
     def _tokens_exist(self) -> Self:
-        ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
-        for token in (self.bos_token_id, self.pad_token_id, self.decoder_start_token_id, *ends):
+        alone = self.bos_token_id, self.pad_token_id, self.decoder_start_token_id, self.forced_bos_token_id
+        some = chain.from_iterable([as_list(self.eos_token_id), as_list(self.forced_eos_token_id), *self.bad_words_ids])
+        for token in (*alone, *some):
             if token is not None and token >= self.vocab_size:
                 raise ValueError(f"special token {token} is not below vocab_size {self.vocab_size}")
         return self

@@ -192,7 +192,13 @@ class Rows(ABC):
         """Row `number`: the tensors of a `Batch` by name, without the batch dimension."""
 
     def batch(self, first: int, count: int) -> Batch:
-        """Rows `first` … `first + count - 1`."""
+        """Rows `first` … `first + count - 1`.
+
+        Raises:
+            ValueError: that is none.
+        """
+        if count < 1:
+            raise ValueError(f"a batch has at least one row, not {count}")
         rows = [self.row(number) for number in range(first, first + count)]
         return Batch(**{name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]})
 

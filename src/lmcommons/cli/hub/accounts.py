@@ -68,6 +68,13 @@ def set_password(name: str, data: Data, database: Database = None) -> None:
         hub.sign_in.set_password(name, password)
 
 
+@user.command("reset-two-factor")
+def reset_two_factor(name: str, data: Data, database: Database = None) -> None:
+    """Let a user sign in with the password alone, who lost the authenticator and the recovery codes."""
+    with open_hub(data, database) as hub:
+        hub.two_factors.reset(name)
+
+
 @user.command("disable")
 def disable_user(name: str, data: Data, database: Database = None) -> None:
     """Shut a user out: no token and no password works. What the user made stays, and `enable` undoes it."""

@@ -50,8 +50,18 @@ def serve(
     stall_limit: Annotated[
         float, typer.Option(min=0.1, help="seconds for a request's header, and that its body or a clone may pause")
     ] = Settings.stall_limit,
+    smtp: Annotated[
+        str | None, typer.Option(help="server for mail, smtp://[user@]host:port; password in LMC_SMTP_PASSWORD")
+    ] = None,
+    mail_from: Annotated[str | None, typer.Option(help="the address that mail is from")] = None,
     about: Annotated[
         Path | None, typer.Option(help="a Markdown file with which the first page begins: what this commons is")
+    ] = None,
+    try_models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try", metavar="MODEL=URL", help="a server with OpenAI's API for a model's page; token in LMC_TRY_TOKEN"
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that answer requests")] = 1,
     log_level: Annotated[str, typer.Option(help="info (a line a request), warning or error")] = "warning",
@@ -80,7 +90,12 @@ def serve(
             rate_limit=rate_limit,
             allow_private_webhooks=allow_private_webhooks,
             stall_limit=stall_limit,
+            smtp=smtp,
+            mail_from=mail_from,
+            smtp_password=os.environ.get("LMC_SMTP_PASSWORD"),
             about=about,
+            try_models=try_models or (),
+            try_token=os.environ.get("LMC_TRY_TOKEN"),
         )
         options = {
             "http": partial(Connection, seconds=stall_limit),

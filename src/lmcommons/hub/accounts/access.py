@@ -1,6 +1,7 @@
 """Requests for the files of gated repositories (protocol chapter 6): who asked, who may, who may not."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import select
@@ -17,12 +18,16 @@ FIELDS_LIMIT = 16 << 10  # bytes of a user's answers, as JSON
 REASON_LIMIT = 200  # characters
 PAGE = 1000  # requests in one list
 
+# Called in the transaction in which a request is made or decided.
+Listener = Callable[[Session, Actor, Repository, AccessRequest], None]
+
 
 class Access:
     """The access requests of a hub."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.listeners: list[Listener] = []
 
     def ask(self, actor: Actor, repository: Repository, fields: dict[str, Any]) -> AccessRequest:
         """Ask in the actor's own name: accepted at once where the gate is automatic, else an owner decides.
@@ -44,7 +49,7 @@ class Access:
                 return found
             status = AccessStatus.ACCEPTED if gate is Gate.AUTO else AccessStatus.PENDING
             request = _new(session, repository, actor.account_id, status, granted=False, fields=fields)
-            _record(session, actor, repository, request)
+            self._record(session, actor, repository, request)
         return request
 
     def of(self, actor: Actor, repository: Repository) -> AccessRequest | None:
@@ -101,7 +106,7 @@ class Access:
             if request.status is status:
                 raise NotFound(f"The access request of {request.user.name} is {status} already")
             request.status, request.reason = status, reason if status is AccessStatus.REJECTED else None
-            _record(session, actor, repository, request)
+            self._record(session, actor, repository, request)
 
     def grant(self, actor: Actor, repository: Repository, user: str) -> None:
         """Open the files to a user who need not have asked.
@@ -121,7 +126,12 @@ class Access:
                 raise BadRequest(f"{account.name} has access to {repository.full_name} already")
             else:
                 request.status, request.reason = AccessStatus.ACCEPTED, None
-            _record(session, actor, repository, request)
+            self._record(session, actor, repository, request)
+
+    def _record(self, session: Session, actor: Actor, repository: Repository, request: AccessRequest) -> None:
+        record(session, "access.request", actor.name, repository, user=request.user.name, status=request.status)
+        for listener in self.listeners:
+            listener(session, actor, repository, request)
 
 
 def _size(fields: dict[str, Any]) -> int:
@@ -158,7 +168,3 @@ def _new(
     session.add(request)
     session.flush()
     return request
-
-
-def _record(session: Session, actor: Actor, repository: Repository, request: AccessRequest) -> None:
-    record(session, "access.request", actor.name, repository, user=request.user.name, status=request.status)

@@ -1,21 +1,26 @@
 """Users, the names of accounts, and how much each may store."""
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.issuing import issue
+from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
     AccountKind,
+    BrowserSession,
     Bucket,
     Event,
     Repository,
     RepositoryObject,
+    Token,
     TokenRole,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -75,6 +80,30 @@ class Accounts:
         with self._database.read() as session:
             return list(session.scalars(select(Account).where(Account.kind == kind).order_by(Account.name_key)))
 
+    def listing(
+        self, kind: AccountKind, text: str = "", *, offset: int = 0, limit: int = 30
+    ) -> tuple[list[Account], int]:
+        """Users or organisations with `text` in their names or their address, by name; and how many there are."""
+        chosen = [Account.kind == kind]
+        if text:
+            columns = (Account.name_key, Account.fullname, Account.email)
+            chosen.append(or_(*(column.icontains(text, autoescape=True) for column in columns)))
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(Account).where(*chosen)) or 0
+            rows = select(Account).where(*chosen).order_by(Account.name_key).offset(offset).limit(limit)
+            return list(session.scalars(rows)), total
+
+    def last_seen(self, accounts: Sequence[Account]) -> dict[int, datetime]:
+        """When each user last used a token or a browser's session, by id; to the hour."""
+        found: dict[int, datetime] = {}
+        with self._database.read() as session:
+            for table in (Token, BrowserSession):
+                used = select(table.account_id, func.max(table.last_used_at))
+                used = used.where(table.account_id.in_([each.id for each in accounts]), table.last_used_at.is_not(None))
+                for id_, at in session.execute(used.group_by(table.account_id)).tuples():
+                    found[id_] = max(filter(None, (at, found.get(id_))))
+        return found
+
     # ------------------------------------------------------------ changing, for the operator
 
     def add_user(self, name: str, *, fullname: str | None = None, email: str | None = None, admin: bool = False) -> str:
@@ -95,24 +124,28 @@ class Accounts:
             raise Conflict(f"The name {name} is taken") from error
         return text
 
-    def change_user(self, name: str, *, admin: bool | None = None, disabled: bool | None = None) -> None:
+    def change_user(
+        self, name: str, *, admin: bool | None = None, disabled: bool | None = None, by: Actor | None = None
+    ) -> None:
         """Make a user an administrator of the hub or an ordinary one, shut the user out or let in again.
 
         Raises:
-            NotFound: no such user.
+            NotFound: no such user. Conflict: administrators would change their own standing.
         """
         with self._database.write() as session:
             user = find_user(session, name)
+            if by is not None and by.account_id == user.id:
+                raise Conflict("Nobody changes their own standing; another administrator does")
             if admin is not None:
                 user.is_admin = admin
             if disabled is not None:
                 user.disabled = disabled
             changes = {"admin": user.is_admin, "disabled": user.disabled}
-            session.add(Event(kind="user.changed", data={"name": user.name, **changes}))
+            session.add(Event(kind="user.changed", actor=by and by.name, data={"name": user.name, **changes}))
 
     # ------------------------------------------------------------ quotas
 
-    def set_quota(self, name: str, quota: int | None) -> None:
+    def set_quota(self, name: str, quota: int | None, *, by: Actor | None = None) -> None:
         """Limit what is stored in an account's namespace to `quota` bytes; None lifts the limit.
 
         Raises:
@@ -121,7 +154,8 @@ class Accounts:
         with self._database.write() as session:
             account = find_account(session, name)
             account.quota = quota
-            session.add(Event(kind="account.quota", data={"name": account.name, "bytes": quota}))
+            told = {"name": account.name, "bytes": quota}
+            session.add(Event(kind="account.quota", actor=by and by.name, data=told))
 
     def used(self, account_id: int) -> int:
         """Bytes stored in an account's namespace.
@@ -151,10 +185,19 @@ def new_user(name: str, fullname: str | None, email: str | None) -> Account:
         BadRequest: the name is not allowed, or something is too long.
     """
     user = _account(AccountKind.USER, name, fullname)
+    user.email = check_email(email)
+    return user
+
+
+def check_email(email: str | None) -> str | None:
+    """An address as it is stored; None for none.
+
+    Raises:
+        BadRequest: it is no address.
+    """
     if email and (len(email) > EMAIL_LIMIT or not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
         raise BadRequest(f"{email[:80]!r} is not an e-mail address")
-    user.email = email or None
-    return user
+    return email or None
 
 
 def new_organisation(name: str, fullname: str | None) -> Account:

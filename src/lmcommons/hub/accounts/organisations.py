@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account, find_user, new_organisation
-from lmcommons.hub.accounts.permissions import Action, Actor, require
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, AccountKind, Event, Membership, Role
 from lmcommons.hub.errors import Conflict, Forbidden, NotFound, Unauthorized
@@ -40,6 +40,15 @@ class Organisations:
                 .order_by(Account.name_key)
             )
             return [(account, Role(role)) for account, role in rows]
+
+    def namespaces(self, actor: Actor) -> list[Account]:
+        """Where the actor may make repositories: the own account, then organisations by name."""
+        if actor.account_id is None:
+            return []
+        with self._database.read() as session:
+            own = session.get(Account, actor.account_id)
+        accounts = [own, *(team for team, _ in self.of(actor.account_id))]
+        return [each for each in accounts if each is not None and allowed(actor, Action.CREATE, each)]
 
     def members(self, organisation_id: int) -> list[tuple[Account, Role]]:
         """The members of an organisation, by name."""
@@ -132,6 +141,19 @@ class Organisations:
                 told = {"name": team.name, "user": member.name, "role": role, "former": former}
                 session.add(Event(kind="organisation.member", actor=actor and actor.name, data=told))
         return member
+
+    def membership_log(self, actor: Actor, organisation: str, *, offset: int = 0, limit: int = 30) -> Sequence[Event]:
+        """Who became a member, got another role or left, and by whom; the last first.
+
+        Raises:
+            Unauthorized, Forbidden: the actor does not administer the organisation. NotFound: there is none.
+        """
+        with self._database.read() as session:
+            team = find_account(session, organisation, AccountKind.ORGANISATION)
+            require(actor, Action.ADMINISTER, team)
+            told = Event.kind.in_(("organisation.created", "organisation.member"))
+            chosen = select(Event).where(told, Event.data["name"].as_string() == team.name).order_by(Event.id.desc())
+            return session.scalars(chosen.offset(offset).limit(limit)).all()
 
 
 def require_other_admin(session: Session, team: Account, user: Account) -> None:

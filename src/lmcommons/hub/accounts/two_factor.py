@@ -12,6 +12,7 @@ from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import pyotp
 from sqlalchemy import delete, func, select
@@ -21,7 +22,7 @@ from lmcommons.hub.accounts.accounts import find_user
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Event, RecoveryCode, TwoFactor, now
+from lmcommons.hub.database.tables import Account, Event, RecoveryCode, TwoFactor, now
 from lmcommons.hub.errors import Conflict, TooManyRequests, Unauthorized
 
 STEP = 30  # seconds that a code is shown
@@ -31,6 +32,15 @@ FREE_FAILURES = 5  # wrong codes before the first wait
 LONGEST_WAIT = timedelta(hours=1)
 RECOVERY_CODES, RECOVERY_BYTES = 10, 10  # each of 80 random bits
 ISSUER = "LM Commons"
+
+T = TypeVar("T")
+
+
+class WrongCode(Unauthorized):
+    """A code that is none, or was used before."""
+
+    def __init__(self) -> None:
+        super().__init__("The code is wrong, too old, or was used before; wait for the next one")
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class TwoFactors:
                 found = TwoFactor(account_id=account_id, salt=secrets.token_hex(16))
                 session.add(found)
             secret = self._secret_of(found)
-        uri = pyotp.TOTP(secret, interval=STEP).provisioning_uri(actor.name or "", issuer_name=ISSUER)
+        uri = pyotp.TOTP(secret, interval=STEP).provisioning_uri(name=actor.name or "", issuer_name=ISSUER)
         return Enrolment(secret, uri)
 
     def confirm(self, actor: Actor, code: str) -> list[str]:
@@ -139,7 +149,7 @@ class TwoFactors:
             _remove(session, user.id)
             session.add(Event(kind="two_factor.reset", actor=by and by.name, data={"name": user.name}))
 
-    def _counting[T](self, account_id: int, work: Callable[[Session], T]) -> T:
+    def _counting(self, account_id: int, work: Callable[[Session], T]) -> T:
         """Do `work` in a transaction; a wrong code is counted, although all else that the work did is undone."""
         try:
             with self._database.write() as session:
@@ -161,7 +171,7 @@ class TwoFactors:
         recovery = session.get(RecoveryCode, digest(_bare(code)))
         if recovery is not None and recovery.account_id == account_id:
             session.delete(recovery)
-            session.add(Event(kind="two_factor.recovery", data={"account": account_id}))
+            session.add(Event(kind="two_factor.recovery", actor=session.get_one(Account, account_id).name))
             found.failures, found.next_at = 0, None
             return
         self._use_time_code(found, code)
@@ -185,13 +195,6 @@ class TwoFactors:
     def _secret_of(self, found: TwoFactor) -> str:
         salted = f"two-factor {found.account_id} {found.salt}".encode()
         return b32encode(hmac.digest(self._secret, salted, hashlib.sha256)[:SECRET_SIZE]).decode()
-
-
-class WrongCode(Unauthorized):  # noqa: N818 - as all HubErrors
-    """A code that is none, or was used before."""
-
-    def __init__(self) -> None:
-        super().__init__("The code is wrong, too old, or was used before; wait for the next one")
 
 
 def _own_id(actor: Actor) -> int:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,16 +13,12 @@ from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.dependencies import find_repository
 from lmcommons.hub.api.information import Answer
 from lmcommons.hub.database.tables import Repository
-from lmcommons.hub.errors import BadRequest, EntryNotFound, NotFound
-from lmcommons.hub.repos import safetensors, splits
-from lmcommons.hub.repos.git import GitRepository
+from lmcommons.hub.errors import BadRequest, NotFound
+from lmcommons.hub.repos import safetensors
+from lmcommons.hub.repos.datasets import choose
 from lmcommons.hub.repos.splits import Split
 from lmcommons.hub.rooms import Hub
 
-if TYPE_CHECKING:
-    from lmcommons.hub.repos.tabular import Rows
-
-FILES_LIMIT = 100  # of a split that are opened for one answer
 ROWS_LIMIT = 100  # rows of an answer
 PAGE_LIMIT = 4 << 20  # characters of all cells of an answer
 
@@ -33,8 +29,7 @@ router = APIRouter(prefix="/api")
 def safetensors_metadata(request: Request, namespace: str, name: str, path: str) -> Response:
     """The headers of the files that an index names, or of one file."""
     hub, _, repository = find_repository(request, "models", namespace, name)
-    git = hub.repositories.git(repository)
-    opened = partial(_open, hub, repository, git)
+    opened = partial(hub.contents.open_at_head, repository)
     folder = path.rpartition("/")[0]
     try:
         with opened(path) as file:
@@ -94,7 +89,7 @@ def parquet(request: Request, namespace: str, name: str, config: str | None = No
 def parquet_file(request: Request, namespace: str, name: str, config: str, split: str, number: int) -> Response:
     """Where a Parquet file is, at the commit that the address meant when it was asked for."""
     hub, repository, found = _splits(request, namespace, name, Action.READ)
-    one = _choose(repository, [one for one in found if one.format == "parquet"], config, split)
+    one = choose(repository, [one for one in found if one.format == "parquet"], config, split)
     if not 0 <= number < len(one.paths):
         raise NotFound(f"{config}/{split} has {len(one.paths)} Parquet files: there is no {number}.parquet")
     path = addresses.at(repository, "resolve", repository.head or "", one.paths[number])
@@ -115,11 +110,11 @@ def rows(
 
     `num_rows_total` is null, and `partial` true, where not all of the files were read to count their rows.
     """
-    from lmcommons.hub.repos.tabular import cells, feature  # pyarrow: a tenth of a second and 30 MB, rarely needed
+    from lmcommons.hub.repos.tabular import cells, feature
 
     hub, repository, found = _splits(request, namespace, name, Action.READ)
-    one = _choose(repository, found, config, split)
-    read = _read(hub, repository, one, offset, length)
+    one = choose(repository, found, config, split)
+    read = hub.datasets.rows(repository, one, offset, length)
     names = read.schema.names
     answer: list[dict[str, Any]] = []
     left = PAGE_LIMIT
@@ -148,58 +143,7 @@ def rows(
 
 def _splits(request: Request, namespace: str, name: str, action: Action) -> tuple[Hub, Repository, list[Split]]:
     hub, _, repository = find_repository(request, "datasets", namespace, name, action)
-    repository = hub.commits.refresh(repository)
-    git = hub.repositories.git(repository)
-    entries = git.entries(repository.head or "", recursive=True)
-    try:
-        return hub, repository, splits.find_splits((e.path for e in entries if e.type == "file"), repository.card)
-    except ValueError as error:
-        raise BadRequest(f"{repository.full_name}: README.md: {error}") from error
-
-
-def _choose(repository: Repository, found: list[Split], config: str | None, split: str | None) -> Split:
-    """The split that was asked for; what was not said is the first.
-
-    Raises:
-        NotFound: there is no such one, or none at all.
-    """
-    for one in found:
-        if config in (None, one.config) and split in (None, one.name):
-            return one
-    if not found:
-        raise NotFound(f"{repository.full_name} has no splits in Parquet, JSON or CSV that can be read here")
-    known = ", ".join(f"{one.config}/{one.name}" for one in found[:20])
-    raise NotFound(f"{repository.full_name} has no split {config or '*'}/{split or '*'}; it has {known}")
-
-
-def _read(hub: Hub, repository: Repository, split: Split, offset: int, length: int) -> "Rows":
-    """Rows of the files of a split, one after the other."""
-    from lmcommons.hub.repos.tabular import Rows, read_rows
-
-    git = hub.repositories.git(repository)
-    read: list[Rows] = []
-    start, left = offset, length
-    for path in split.paths[:FILES_LIMIT]:
-        try:
-            with _open(hub, repository, git, path) as file:
-                part = read_rows(file, PurePosixPath(path).suffix.lower(), start, left)
-        except ValueError as error:
-            raise BadRequest(f"{path}: {error}") from error
-        read.append(part)
-        start, left = max(0, start - part.known), left - len(part.rows)
-        if part.total is None:
-            break
-    whole = len(read) == len(split.paths) and read[-1].total is not None
-    known = sum(part.known for part in read)
-    shown = next((part for part in read if part.rows), read[0])
-    return Rows(shown.schema, [row for part in read for row in part.rows], known, known if whole else None)
-
-
-def _open(hub: Hub, repository: Repository, git: GitRepository, path: str) -> BinaryIO:
-    entry = git.entry(repository.head or "", path)
-    if entry.type != "file":
-        raise EntryNotFound(f"{path!r} is a folder, not a file", commit=repository.head)
-    return hub.contents.open(repository, entry)
+    return hub, *hub.datasets.splits(repository)
 
 
 def _known(names: dict[str, Any]) -> str:

@@ -106,11 +106,11 @@ def edit_comment(
 
 @router.post("/{number}/comment/{comment_id}/hide")
 def hide_comment(
-    request: Request, kind: Kind, namespace: str, name: str, number: Number, comment_id: str
+    request: Request, kind: Kind, namespace: str, name: str, number: Number, comment_id: str, body: Body
 ) -> dict[str, Any]:
-    """Remove the text of a comment for good."""
+    """Remove the text of a comment for good; `reason` is this hub's own addition to the protocol."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.DISCUSS)
-    event = hub.discussions.hide(sender, repository, number, number_of(comment_id))
+    event = hub.discussions.hide(sender, repository, number, number_of(comment_id), field(body, "reason", str))
     return {"updatedComment": Page(request, repository).event(event)}
 
 
@@ -135,9 +135,15 @@ def change_status(
 
 @router.post("/{number}/merge")
 def merge(request: Request, kind: Kind, namespace: str, name: str, number: Number, body: Body) -> dict[str, Any]:
-    """Merge a pull request into its base."""
+    """Merge a pull request into its base; `despiteReviews` is this hub's own addition to the protocol."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    event = hub.pull_requests.merge(sender, repository, number, field(body, "comment", str))
+    event = hub.pull_requests.merge(
+        sender,
+        repository,
+        number,
+        field(body, "comment", str),
+        despite_reviews=field(body, "despiteReviews", bool) or False,
+    )
     return {"newStatus": Page(request, repository).event(event)}
 
 
@@ -168,9 +174,14 @@ class Page:
             "id": object_id(event.id),
             "type": event.kind,
             "createdAt": timestamp(event.created_at),
-            "data": self._comment(event) if event.kind is DiscussionEventKind.COMMENT else event.data,
+            "data": self._data(event),
             **_author(event.author),
         }
+
+    def _data(self, event: DiscussionEvent) -> dict[str, Any]:
+        if event.kind is DiscussionEventKind.COMMENT:
+            return self._comment(event)
+        return event.data | (self._comment(event) if event.versions else {})
 
     def _comment(self, event: DiscussionEvent) -> dict[str, Any]:
         if not event.versions:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -57,13 +58,16 @@ class RequestId:
 
 
 def install(app: FastAPI, page: ErrorPage) -> None:
-    """Answer errors: browsers (`Accept: text/html`, outside `/api/`) get `page`, all others JSON."""
+    """Answer errors: browsers (`Accept: text/html`, outside `/api/`) get `page`, all others JSON.
 
-    def answer(request: Request, error: HubError) -> Response:
+    `app.state.answer_error` does so for what is in front of the routes.
+    """
+
+    async def answer(request: Request, error: HubError) -> Response:
         wants_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
         if not wants_page:
             return json_response(error)
-        response = page(request, error)
+        response = await run_in_threadpool(page, request, error)
         response.headers.update(_headers(error))
         del response.headers["WWW-Authenticate"]  # a browser would ask for a token; the page says how to sign in
         return response
@@ -73,11 +77,11 @@ def install(app: FastAPI, page: ErrorPage) -> None:
         if isinstance(error, Moved):
             address = _moved_address(request, error)
             if address is None:
-                return answer(request, RepositoryNotFound())
+                return await answer(request, RepositoryNotFound())
             return Response(status_code=error.status, headers={"Location": address})
         if error.status >= 500:
             log.error("request %s: %s %s: %s", request.state.id, request.method, raw_path(request), error.message)
-        return answer(request, error)
+        return await answer(request, error)
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -85,14 +89,14 @@ def install(app: FastAPI, page: ErrorPage) -> None:
         message = f"Nothing at {request.url.path}" if absent else str(error.detail)
         found = HubError(message, headers=dict(error.headers or {}))
         found.status = error.status_code
-        return answer(request, found)
+        return await answer(request, found)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         if first["loc"][0] == "path":
-            return answer(request, NotFound(f"Nothing at {request.url.path}"))
-        return answer(request, BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+            return await answer(request, NotFound(f"Nothing at {request.url.path}"))
+        return await answer(request, BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
 
     async def on_disconnect(request: Request, error: Exception) -> Response:
         return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
@@ -102,8 +106,9 @@ def install(app: FastAPI, page: ErrorPage) -> None:
         # Starlette answers this outside of all middleware, so the id is set here; the server closes the connection.
         headers = {"X-Request-Id": request.state.id, "Connection": "close"}
         message = f"The hub failed on this request; its log names it {request.state.id}"
-        return answer(request, HubError(message, headers=headers))
+        return await answer(request, HubError(message, headers=headers))
 
+    app.state.answer_error = answer
     app.add_exception_handler(HubError, on_hub_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)

@@ -6,7 +6,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmcommons.hub.accounts.limits import Kind
 from lmcommons.hub.api.dependencies import address_of, credentials_of, hub_of
-from lmcommons.hub.api.errors import json_response
 from lmcommons.hub.errors import TooManyRequests
 
 # Operators' probes, the style sheet, and what moves contents: those addresses are signed, and large files have many.
@@ -33,7 +32,8 @@ class RateLimits:
         try:
             standing.require()
         except TooManyRequests as error:
-            await json_response(error)(scope, receive, send)
+            response = await request.app.state.answer_error(request, error)
+            await response(scope, receive, send)
             return
 
         async def send_with_standing(message: Message) -> None:

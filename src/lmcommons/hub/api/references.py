@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.addresses import segments_after
 from lmcommons.hub.api.dependencies import Body, Kind, field, find_repository, required
-from lmcommons.hub.repos.git import BRANCHES, TAGS, Ref, full_ref
+from lmcommons.hub.repos.git import Ref, full_ref
 
 SQUASH_MESSAGE = "Squash history"
 
@@ -29,9 +29,7 @@ def refs(request: Request, kind: Kind, namespace: str, name: str, include_prs: b
 def create_branch(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
     """A branch at `startingPoint`, by default at the default branch."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    branch, git = _last(request), hub.repositories.git(repository)
-    commit = git.create_branch(branch, field(body, "startingPoint", str) or git.default_branch)
-    hub.commits.moved(sender, repository, BRANCHES + branch, None, commit)
+    hub.commits.create_branch(sender, repository, _last(request), field(body, "startingPoint", str))
     return {}
 
 
@@ -39,9 +37,7 @@ def create_branch(request: Request, kind: Kind, namespace: str, name: str, body:
 def delete_branch(request: Request, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
     """Remove a branch, but never main or the default branch."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    branch = _last(request)
-    before = hub.repositories.git(repository).delete_branch(branch)
-    hub.commits.moved(sender, repository, BRANCHES + branch, before, None)
+    hub.commits.delete_branch(sender, repository, _last(request))
     return {}
 
 
@@ -49,15 +45,8 @@ def delete_branch(request: Request, kind: Kind, namespace: str, name: str) -> di
 def create_tag(request: Request, kind: Kind, namespace: str, name: str, body: Body) -> dict[str, Any]:
     """The tag `tag` at the revision in the address, with a message when there is one."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    tag = required(body, "tag", str)
-    commit = hub.repositories.git(repository).create_tag(
-        tag,
-        _last(request),
-        field(body, "message", str),
-        author_name=sender.name or "",
-        author_email=sender.email,
-    )
-    hub.commits.moved(sender, repository, TAGS + tag, None, commit)
+    tag, message = required(body, "tag", str), field(body, "message", str)
+    hub.commits.create_tag(sender, repository, tag, _last(request), message)
     return {}
 
 
@@ -65,9 +54,7 @@ def create_tag(request: Request, kind: Kind, namespace: str, name: str, body: Bo
 def delete_tag(request: Request, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
     """Remove a tag."""
     hub, sender, repository = find_repository(request, kind, namespace, name, Action.WRITE)
-    tag = _last(request)
-    before = hub.repositories.git(repository).delete_tag(tag)
-    hub.commits.moved(sender, repository, TAGS + tag, before, None)
+    hub.commits.delete_tag(sender, repository, _last(request))
     return {}
 
 

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session, aliased
 from lmcommons.hub.accounts.permissions import Actor, visible
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
+    Account,
+    AccountKind,
     Discussion,
     DiscussionEvent,
-    DiscussionEventKind,
     DiscussionStatus,
     Event,
     Membership,
@@ -23,8 +24,8 @@ from lmcommons.hub.database.tables import (
 from lmcommons.hub.repos.search import WITHOUT_CARD
 
 WINDOW = 20_000  # events that are looked through, and discussions: the latest
-IN_A_ROW = 10  # events read for each act: one may be that many commits
-SHOWN = (RepositoryType.MODEL, RepositoryType.DATASET)  # spaces are kept, and have no pages
+IN_A_ROW = 5  # events read for each act: one may be that many commits
+HIDDEN = RepositoryType.SPACE  # kept, and without pages
 
 # What others may want to know of; settings, edits and likes that were taken back are nobody's news.
 TOLD = (
@@ -43,11 +44,12 @@ class Act:
     """What somebody did in a repository, and how many `times` in a row.
 
     `kind` is the event's. `ref` is the branch or tag, without what git writes before its name; of a discussion there
-    are its `number`, its `title` now and, where that was the act, the `status` that it got.
+    are its `number`, its `title` now and, where that was the act, the `status` that it got. Without `actor`, it was
+    somebody who left.
     """
 
     kind: str
-    actor: str | None
+    actor: Account | None
     repository: Repository
     at: datetime  # the last time
     ref: str | None = None
@@ -77,11 +79,13 @@ class Activity:
 
         Equal acts without another one between them are one.
         """
+        doer = aliased(Account)
         oldest = select(func.coalesce(func.max(Event.id), 0) - WINDOW).correlate(None).scalar_subquery()
         chosen = (
-            select(Event, Repository)
+            select(Event, Repository, doer)
             .join(Repository, Repository.id == Event.repository_id)
-            .where(Event.id > oldest, Event.kind.in_(TOLD), Repository.type.in_(SHOWN), visible(actor))
+            .outerjoin(doer, (doer.name_key == func.lower(Event.actor)) & (doer.kind == AccountKind.USER))
+            .where(Event.id > oldest, Event.kind.in_(TOLD), Repository.type != HIDDEN, visible(actor))
             .options(WITHOUT_CARD)
             .order_by(Event.id.desc())
             .limit(limit * IN_A_ROW)
@@ -89,7 +93,7 @@ class Activity:
         if by is not None:
             chosen = chosen.where(Event.actor == by)
         with self._database.read() as session:
-            acts = _joined(_act(event, repository) for event, repository in session.execute(chosen))[:limit]
+            acts = _joined(_act(*row) for row in session.execute(chosen))[:limit]
             titles = _titles(session, acts)
         return [replace(act, title=titles.get((act.repository.id, act.number))) for act in acts]
 
@@ -103,8 +107,7 @@ class Activity:
             select(func.max(comment.id))
             .where(
                 comment.discussion_id == Discussion.id,
-                comment.kind == DiscussionEventKind.COMMENT,
-                comment.versions.any(),  # it was not hidden
+                comment.versions.any(),  # it says something, and was not hidden
             )
             .correlate(Discussion)
             .scalar_subquery()
@@ -120,7 +123,8 @@ class Activity:
             .where(
                 Discussion.id > oldest,
                 Discussion.status == DiscussionStatus.OPEN,
-                Repository.type.in_(SHOWN),
+                Discussion.withheld.is_(False),
+                Repository.type != HIDDEN,
                 visible(actor),
                 DiscussionEvent.author_id != Repository.account_id,
                 ~of_the_owner,
@@ -133,12 +137,12 @@ class Activity:
             return [Waiting(*row) for row in session.execute(chosen)]
 
 
-def _act(event: Event, repository: Repository) -> Act:
+def _act(event: Event, repository: Repository, actor: Account | None) -> Act:
     data: dict[str, Any] = event.data
     ref = data.get("ref")
     return Act(
         kind=event.kind,
-        actor=event.actor,
+        actor=actor,
         repository=repository,
         at=event.at,
         ref=ref.split("/", 2)[2] if ref else None,
@@ -160,5 +164,6 @@ def _joined(acts: Iterable[Act]) -> list[Act]:
 def _titles(session: Session, acts: Iterable[Act]) -> dict[tuple[int, int | None], str]:
     wanted = {(act.repository.id, act.number) for act in acts if act.number is not None}
     place = tuple_(Discussion.repository_id, Discussion.number)
-    chosen = select(Discussion.repository_id, Discussion.number, Discussion.title).where(place.in_(wanted))
+    chosen = select(Discussion.repository_id, Discussion.number, Discussion.title)
+    chosen = chosen.where(place.in_(wanted), Discussion.withheld.is_(False))
     return {(repository, number): title for repository, number, title in session.execute(chosen)}

@@ -9,23 +9,20 @@ import hashlib
 import hmac
 import json
 import logging
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from lmcommons import __version__
 from lmcommons.hub.accounts.tokens import load_actor
+from lmcommons.hub.background import EXPECTED, Background
 from lmcommons.hub.community import outgoing
 from lmcommons.hub.community.payloads import payload
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Event, TokenRole, WebhookDelivery, now
 from lmcommons.hub.database.tables import Webhook as WebhookRow
-from lmcommons.hub.errors import HubError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,10 +30,9 @@ AT_ONCE = 8
 ATTEMPTS = 8  # the last one half a day after the first
 FIRST_DELAY, FACTOR = timedelta(seconds=10), 4
 LEASE = timedelta(minutes=2)  # after which a delivery that was taken and not ended may be taken again
-PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between looks into an empty queue, and after errors
+PAUSE = 1.0  # seconds between looks into an empty queue
 KEPT = timedelta(days=30)  # how long the log goes back
 ERROR_LIMIT = 300  # characters
-EXPECTED = (SQLAlchemyError, HubError)
 
 
 @dataclass(frozen=True)
@@ -48,23 +44,18 @@ class Message:
     headers: dict[str, str]
 
 
-class Deliveries:
-    """Delivers what is due, from a thread of its own between `start` and `stop`."""
+class Deliveries(Background):
+    """Delivers what is due."""
 
     def __init__(self, database: Database, public_url: str, *, allow_private: bool) -> None:
+        super().__init__("webhooks", pause=PAUSE)
         self._database = database
         self._public_url = public_url
         self._allow_private = allow_private
-        self._stopping = threading.Event()
 
-    def start(self) -> None:
-        """Begin."""
-        self._stopping.clear()
-        threading.Thread(target=self._run, name="webhooks", daemon=True).start()
-
-    def stop(self) -> None:
-        """End after what is being sent; what is not is sent by the next to start."""
-        self._stopping.set()
+    def work(self) -> int:
+        """Send some of what is due."""
+        return self.deliver_due()
 
     def deliver_due(self, when: datetime | None = None) -> int:
         """Take what is due at `when`, by default now, and send it; returns how many were taken."""
@@ -77,22 +68,6 @@ class Deliveries:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda delivery: self._deliver(delivery, when), taken))
         return len(taken)
-
-    def _run(self) -> None:
-        pruned, pause = 0.0, PAUSE
-        while not self._stopping.wait(pause):
-            try:
-                while self.deliver_due() and not self._stopping.is_set():
-                    pass
-                if time.monotonic() - pruned > 3600:
-                    self._forget()
-                    pruned = time.monotonic()
-                pause = PAUSE
-            except Exception as error:
-                # A database that is busy or restarts, or a full disk; of anything else the log shows the place. What
-                # is due stays due.
-                LOGGER.warning("webhooks wait: %s", error, exc_info=not isinstance(error, EXPECTED))
-                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _take(self, when: datetime) -> list[int]:
         """The oldest due delivery of each webhook, which nobody else takes until the lease ends."""
@@ -152,7 +127,7 @@ class Deliveries:
             told = payload(session, owner, webhook, delivery.event, self._public_url)
             return None if told is None else _message(number, webhook, json.dumps(told).encode())
 
-    def _forget(self) -> None:
+    def clean(self) -> None:
         """Shorten the log."""
         old = select(Event.id).where(Event.at < now() - KEPT)
         with self._database.write() as session:

@@ -5,6 +5,7 @@ read; who may discuss there opens and comments, and changes what is their own; w
 any comment. Nobody changes another's words.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, require
+from lmcommons.hub.community import notifications
 from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
@@ -21,6 +23,7 @@ from lmcommons.hub.database.tables import (
     DiscussionEvent,
     DiscussionEventKind,
     DiscussionStatus,
+    Reason,
     Repository,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, RepositoryNotFound, TooLarge
@@ -34,12 +37,23 @@ VERSIONS_LIMIT = 100  # of one comment
 Kind = Literal["all", "discussion", "pull_request"]
 StatusFilter = Literal["all", "open", "closed", "merged", "draft"]
 
+# Lines with a text, which is edited, hidden and reacted to.
+COMMENTS = (DiscussionEventKind.COMMENT, DiscussionEventKind.REVIEW, DiscussionEventKind.LINE)
+HIDING = ("off-topic", "outdated", "duplicate", "resolved", "spam", "abuse")  # why a comment was hidden
+
 # A draft is open, and what was merged is closed, unless they are asked for by name.
 STATUSES = {
     "open": (DiscussionStatus.OPEN, DiscussionStatus.DRAFT),
     "closed": (DiscussionStatus.CLOSED, DiscussionStatus.MERGED),
     "merged": (DiscussionStatus.MERGED,),
     "draft": (DiscussionStatus.DRAFT,),
+}
+
+# What those are told who take part, when a discussion gets its status; of a draft that is opened, as of a new one.
+TOLD = {
+    DiscussionStatus.OPEN: Reason.REOPENED,
+    DiscussionStatus.CLOSED: Reason.CLOSED,
+    DiscussionStatus.MERGED: Reason.MERGED,
 }
 
 
@@ -71,7 +85,10 @@ class Discussions:
         for name, value, choices in (("type", query.kind, Kind), ("status", query.status, StatusFilter)):
             if value not in get_args(choices):
                 raise BadRequest(f"Unknown {name} {value!r}: one of {', '.join(get_args(choices))}")
-        conditions: list[ColumnElement[bool]] = [Discussion.repository_id == repository.id]
+        conditions: list[ColumnElement[bool]] = [
+            Discussion.repository_id == repository.id,
+            Discussion.withheld.is_(False),
+        ]
         if query.kind != "all":
             conditions.append(
                 Discussion.base.is_not(None) if query.kind == "pull_request" else Discussion.base.is_(None)
@@ -96,11 +113,48 @@ class Discussions:
         with self._database.read() as session:
             return find(session, repository, number)
 
-    def events(self, discussion: Discussion) -> list[DiscussionEvent]:
-        """The lines of a discussion, the oldest first."""
+    def events(
+        self,
+        discussion: Discussion,
+        *,
+        kind: DiscussionEventKind | None = None,
+        only: Collection[int] | None = None,
+    ) -> list[DiscussionEvent]:
+        """The lines of a discussion, the oldest first: all, those of a kind, or `only` those of some ids."""
         chosen = select(DiscussionEvent).where(DiscussionEvent.discussion_id == discussion.id)
+        if kind is not None:
+            chosen = chosen.where(DiscussionEvent.kind == kind)
+        if only is not None:
+            chosen = chosen.where(DiscussionEvent.id.in_(only))
         with self._database.read() as session:
             return list(session.scalars(chosen.order_by(DiscussionEvent.id)))
+
+    def outline(self, discussion: Discussion) -> list[tuple[int, DiscussionEventKind]]:
+        """The id and kind of each line, the oldest first: a page reads no more of a long discussion than it shows."""
+        chosen = select(DiscussionEvent.id, DiscussionEvent.kind).where(DiscussionEvent.discussion_id == discussion.id)
+        with self._database.read() as session:
+            return [(number, kind) for number, kind in session.execute(chosen.order_by(DiscussionEvent.id))]
+
+    def people(self, discussion: Discussion) -> list[str]:
+        """The names of those who took part, the first to do so first."""
+        chosen = (
+            select(Account.name)
+            .join(DiscussionEvent, DiscussionEvent.author_id == Account.id)
+            .where(DiscussionEvent.discussion_id == discussion.id)
+            .group_by(Account.name)
+            .order_by(func.min(DiscussionEvent.id))
+        )
+        with self._database.read() as session:
+            return list(session.scalars(chosen))
+
+    def comment_of(self, discussion: Discussion, comment: int) -> DiscussionEvent:
+        """The line of that id, which has or had a text.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._database.read() as session:
+            return find_comment(session, discussion, comment)
 
     # ------------------------------------------------------------ taking part
 
@@ -133,7 +187,7 @@ class Discussions:
         text = check_text(text)
         with self._database.write() as session:
             discussion = find(session, repository, number)
-            event = _comment(session, discussion, comment)
+            event = find_comment(session, discussion, comment)
             if event.author_id != actor.account_id:
                 raise Forbidden("Only its author may edit a comment")
             if not event.versions:
@@ -143,23 +197,30 @@ class Discussions:
             check_room(session, discussion, text)
             event.versions.append(CommentVersion(text=text, author=author(session, actor)))
             record_discussion(session, "edited", actor, repository, discussion, comment=event.id)
+            notifications.tell_mentioned(session, actor, repository, discussion, event)
         return event
 
-    def hide(self, actor: Actor, repository: Repository, number: int, comment: int) -> DiscussionEvent:
-        """Remove the text of a comment, one's own or as a writer any, for good; its line stays.
+    def hide(
+        self, actor: Actor, repository: Repository, number: int, comment: int, reason: str | None = None
+    ) -> DiscussionEvent:
+        """Remove the text of a comment, one's own or as a writer any, for good; its line stays, and says the reason.
 
         Raises:
-            Forbidden: it is somebody else's. NotFound: no such comment.
+            BadRequest: no such reason. Forbidden: it is somebody else's. NotFound: no such comment.
         """
         require(actor, Action.DISCUSS, repository)
+        if reason is not None and reason not in HIDING:
+            raise BadRequest(f"Unknown reason {reason[:20]!r}: one of {', '.join(HIDING)}")
         with self._database.write() as session:
             discussion = find(session, repository, number)
-            event = _comment(session, discussion, comment)
-            if event.author_id != actor.account_id:
+            event = find_comment(session, discussion, comment)
+            own = event.author_id == actor.account_id
+            if not own:
                 require(actor, Action.WRITE, repository)
             if event.versions:
                 event.versions.clear()
-                record_discussion(session, "hidden", actor, repository, discussion, comment=event.id)
+                event.data = {**event.data, "hiddenBy": "author" if own else "writer", "reason": reason}
+                record_discussion(session, "hidden", actor, repository, discussion, comment=event.id, reason=reason)
         return event
 
     def rename(self, actor: Actor, repository: Repository, number: int, title: str) -> DiscussionEvent:
@@ -204,7 +265,7 @@ def find(session: Session, repository: Repository, number: int) -> Discussion:
     """
     chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
     found = session.scalar(chosen)
-    if found is None:
+    if found is None or found.withheld:
         raise NotFound(f"{repository.full_name} has no discussion or pull request {number}")
     return found
 
@@ -229,8 +290,9 @@ def create(
     discussion.repository_id, discussion.author = repository.id, author(session, actor)
     session.add(discussion)
     session.flush()
-    first = _add_version(session, actor, discussion, text)
+    first = _add_comment(session, actor, discussion, text)
     record_discussion(session, "created", actor, repository, discussion, comment=first.id)
+    notifications.tell(session, actor, repository, discussion, Reason.OPENED, event=first, text=text)
     return first
 
 
@@ -238,8 +300,9 @@ def add_comment(
     session: Session, actor: Actor, repository: Repository, discussion: Discussion, text: str
 ) -> DiscussionEvent:
     """Add a comment and tell of it."""
-    event = _add_version(session, actor, discussion, text)
+    event = _add_comment(session, actor, discussion, text)
     record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
+    notifications.tell(session, actor, repository, discussion, Reason.REPLY, event=event, text=text)
     return event
 
 
@@ -247,16 +310,18 @@ def change_status(
     session: Session, actor: Actor, repository: Repository, discussion: Discussion, status: DiscussionStatus
 ) -> DiscussionEvent:
     """Give a discussion its new status and tell of it."""
+    reason = Reason.OPENED if discussion.status is DiscussionStatus.DRAFT else TOLD[status]
     discussion.status = status
     event = add_event(session, actor, discussion, DiscussionEventKind.STATUS, {"status": status})
     record_discussion(session, "status", actor, repository, discussion, status=status)
+    notifications.tell(session, actor, repository, discussion, reason, event=event)
     return event
 
 
 def add_event(
     session: Session, actor: Actor, discussion: Discussion, kind: DiscussionEventKind, data: dict[str, Any]
 ) -> DiscussionEvent:
-    """Add a line that is no comment."""
+    """Add a line; `add_version` gives it a text."""
     event = DiscussionEvent(
         discussion_id=discussion.id, kind=kind, author=author(session, actor), data=data, versions=[]
     )
@@ -326,20 +391,30 @@ def check_room(session: Session, discussion: Discussion, text: str) -> None:
         )
 
 
-def _add_version(session: Session, actor: Actor, discussion: Discussion, text: str) -> DiscussionEvent:
-    text = check_text(text)
-    check_room(session, discussion, text)
-    discussion.comments += 1
-    event = add_event(session, actor, discussion, DiscussionEventKind.COMMENT, {})
-    event.versions.append(CommentVersion(text=text, author=event.author, created_at=event.created_at))
-    session.flush()
+def find_comment(session: Session, discussion: Discussion, comment: int) -> DiscussionEvent:
+    """The line of that id, which has or had a text.
+
+    Raises:
+        NotFound: there is none.
+    """
+    event = session.get(DiscussionEvent, comment)
+    if event is None or event.discussion_id != discussion.id or event.kind not in COMMENTS:
+        raise NotFound(f"Discussion {discussion.number} has no such comment")
     return event
 
 
-def _comment(session: Session, discussion: Discussion, comment: int) -> DiscussionEvent:
-    event = session.get(DiscussionEvent, comment)
-    if event is None or event.discussion_id != discussion.id or event.kind is not DiscussionEventKind.COMMENT:
-        raise NotFound(f"Discussion {discussion.number} has no such comment")
+def add_version(session: Session, discussion: Discussion, event: DiscussionEvent, text: str) -> None:
+    """Give a new line its text, which was checked."""
+    discussion.comments += 1
+    event.versions.append(CommentVersion(text=text, author=event.author, created_at=event.created_at))
+    session.flush()
+
+
+def _add_comment(session: Session, actor: Actor, discussion: Discussion, text: str) -> DiscussionEvent:
+    text = check_text(text)
+    check_room(session, discussion, text)
+    event = add_event(session, actor, discussion, DiscussionEventKind.COMMENT, {})
+    add_version(session, discussion, event, text)
     return event
 
 

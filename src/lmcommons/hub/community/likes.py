@@ -44,8 +44,11 @@ class Likes:
 
     def likes(self, actor: Actor, repository: Repository) -> bool:
         """Whether the actor likes a repository."""
+        if actor.account_id is None:
+            return False
+        found = select(Like.created_at).where(Like.repository_id == repository.id, Like.account_id == actor.account_id)
         with self._database.read() as session:
-            return actor.account_id is not None and session.get(Like, (repository.id, actor.account_id)) is not None
+            return session.scalar(found) is not None
 
     def likers(self, repository: Repository, *, offset: int = 0, limit: int = 100) -> list[Account]:
         """Who likes a repository, the first to do so first."""

@@ -12,7 +12,9 @@ from lmcommons.hub.database.tables import Account
 
 # What may stand before the @ tells a mention from an address: letters of other scripts may, as in 谢谢@ada.
 MENTION = re.compile(r"(?<![A-Za-z0-9_@/.+-])@([A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?)", re.ASCII)
-CODE = re.compile(r"^ {0,3}(```+|~~~+)[^\n]*\n.*?(?:^ {0,3}\1|\Z)|(`+)[^`]{1,2000}\2", re.MULTILINE | re.DOTALL)
+CODE = re.compile(
+    r"^ {0,3}(```+|~~~+)[^\n]*\n.*?(?:^ {0,3}\1|\Z)|(?<!`)(`+)(?!`).{1,2000}?(?<!`)\2(?!`)", re.MULTILINE | re.DOTALL
+)
 LIMIT = 1_000  # names that are looked up at once
 
 

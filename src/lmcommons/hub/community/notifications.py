@@ -7,7 +7,7 @@ counted and sent by mail only while that is so.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -24,6 +24,7 @@ from lmcommons.hub.database.tables import (
     AccountKind,
     Discussion,
     DiscussionEvent,
+    DiscussionStatus,
     MailChoice,
     Membership,
     Notification,
@@ -34,6 +35,7 @@ from lmcommons.hub.database.tables import (
     Watch,
     now,
 )
+from lmcommons.hub.errors import BadRequest
 
 COUNTED = 100  # unread ones are counted up to this many
 MENTIONS_LIMIT = 50  # users whom one text tells
@@ -90,7 +92,7 @@ class Notifications:
         if unread:
             chosen = chosen.having(func.count(new) > 0)
         with self._database.read() as session:
-            own_account(session, actor, Action.SEE)
+            own_account(session, actor, Action.DISCUSS)
             rows = session.execute(chosen.offset(offset).limit(limit)).all()
             wanted = {number for row in rows for number in row[:2] if number is not None}
             found = {each.id: each for each in session.scalars(select(Notification).where(Notification.id.in_(wanted)))}
@@ -132,9 +134,15 @@ class Notifications:
             found = session.get(Watch, (discussion.id, actor.account_id)) if actor.account_id is not None else None
         return "default" if found is None else "mute" if found.muted else "watch"
 
-    def choose(self, actor: Actor, repository: Repository, discussion: Discussion, choice: Choice) -> None:
-        """Watch a discussion, mute it, or leave it at being told for taking part."""
+    def choose(self, actor: Actor, repository: Repository, discussion: Discussion, choice: str) -> None:
+        """Watch a discussion, mute it, or leave it at being told for taking part.
+
+        Raises:
+            BadRequest: no such choice. Unauthorized, Forbidden: the actor takes no part here.
+        """
         require(actor, Action.DISCUSS, repository)
+        if choice not in get_args(Choice):
+            raise BadRequest(f"Unknown choice {choice[:20]!r}: one of {', '.join(get_args(Choice))}")
         with self._database.write() as session:
             account = own_account(session, actor, Action.DISCUSS)
             found = session.get(Watch, (discussion.id, account.id))
@@ -181,11 +189,12 @@ def tell(
 ) -> None:
     """Tell those whom a line of a discussion concerns, and those whom its text mentions.
 
-    A new discussion concerns those who look after the repository, all else who took part in it or watches it.
+    A new discussion concerns those who look after the repository, unless it is a draft; all else, who took part in it
+    or watches it.
     """
-    concerned = (
-        keepers(session, repository) if reason is Reason.OPENED else _participants(session, discussion)
-    ) | _watching(session, discussion, muted=False)
+    concerned = _participants(session, discussion) | _watching(session, discussion, muted=False)
+    if reason is Reason.OPENED and discussion.status is not DiscussionStatus.DRAFT:
+        concerned |= keepers(session, repository)
     reasons = dict.fromkeys(concerned - _watching(session, discussion, muted=True), reason)
     reasons |= dict.fromkeys(_mentioned(session, mentions.mentioned(text)), Reason.MENTION)
     add(session, actor, repository, reasons, discussion=discussion, event=event)
@@ -202,9 +211,9 @@ def tell_mentioned(
 
 def tell_of_access(session: Session, actor: Actor, repository: Repository, request: AccessRequest) -> None:
     """Tell those who decide that somebody asks for the files, and who asked of what was decided."""
-    if request.status is AccessStatus.PENDING:
+    if request.status is AccessStatus.PENDING and request.user_id == actor.account_id:
         add(session, actor, repository, dict.fromkeys(keepers(session, repository), Reason.ACCESS_ASKED))
-    else:
+    elif request.status is not AccessStatus.PENDING:
         accepted = request.status is AccessStatus.ACCEPTED
         add(session, actor, repository, {request.user.id: Reason.ACCEPTED if accepted else Reason.REJECTED})
 
@@ -221,9 +230,7 @@ def add(
     """Tell these accounts, each for its reason, save the actor and those who may not see the repository."""
     when = now()
     wanted = [number for number in reasons if number != actor.account_id]
-    users = select(Account).where(
-        Account.id.in_(wanted), Account.kind == AccountKind.USER, Account.disabled.is_(False)
-    )
+    users = select(Account).where(Account.id.in_(wanted), Account.kind == AccountKind.USER, Account.disabled.is_(False))
     for user in session.scalars(users).all() if wanted else ():
         if may_see(session, user, repository):
             session.add(
@@ -275,12 +282,13 @@ def _mentioned(session: Session, names: Iterable[str]) -> list[int]:
     return [account.id for account in mentions.find(session, list(names)[:MENTIONS_LIMIT])]
 
 
-def _of(actor: Actor) -> Select[tuple[int]]:
-    """The notifications of the actor whose repositories the actor may see."""
+def _of(actor: Actor) -> Select[int]:
+    """The notifications of the actor, of what the actor may see."""
     return (
         select(Notification.id)
         .join(Repository, Repository.id == Notification.repository_id)
-        .where(Notification.account_id == actor.account_id, visible(actor))
+        .outerjoin(Discussion, Discussion.id == Notification.discussion_id)
+        .where(Notification.account_id == actor.account_id, visible(actor), Discussion.withheld.is_not(True))
     )
 
 

@@ -91,7 +91,7 @@ def _discussion(session: Session, repository: Repository, event: Event, public_u
     number = event.data["number"]
     chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
     found = session.scalar(chosen)
-    if found is None:
+    if found is None or found.withheld:
         return None
     web = f"{public_url}/{repository.path}/discussions/{number}"
     discussion = {

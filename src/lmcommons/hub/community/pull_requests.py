@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
-from lmcommons.hub.community import discussions
+from lmcommons.hub.community import discussions, reviews
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Discussion,
@@ -25,7 +25,7 @@ from lmcommons.hub.database.tables import (
     DiscussionStatus,
     Repository,
 )
-from lmcommons.hub.errors import BadRequest, Conflict, NotFound, PreconditionFailed, RevisionNotFound
+from lmcommons.hub.errors import BadRequest, Conflict, HubError, NotFound, PreconditionFailed, RevisionNotFound
 from lmcommons.hub.repos.commits import Commits
 from lmcommons.hub.repos.git import BRANCHES, PULL_REQUESTS, GitRepository, Operation
 from lmcommons.hub.repos.repositories import Repositories
@@ -40,6 +40,18 @@ class Proposal:
 
     conflicts: list[str]
     diff: str | None  # None: the reader may not read the contents of files
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The commits between which a pull request differs: where it left its base, and its last one."""
+
+    base: str
+    head: str
+
+    def commit(self, side: str) -> str:
+        """The commit of the side "old" or "new"."""
+        return self.base if side == "old" else self.head
 
 
 class PullRequests:
@@ -62,6 +74,27 @@ class PullRequests:
         base = self._repositories.git(repository).default_branch
         with self._opening(actor, repository, title, text, base) as discussion:
             discussion.status = DiscussionStatus.DRAFT
+        return discussion
+
+    def open_from(
+        self, actor: Actor, repository: Repository, branch: str, base: str, title: str, text: str
+    ) -> Discussion:
+        """Open a pull request for the branch `base` with the commits that another branch has by now.
+
+        Raises:
+            BadRequest: `branch` has no commits that `base` lacks, or shares none with it. RevisionNotFound: there is no
+                such branch. What `open` raises.
+        """
+        require(actor, Action.READ, repository)
+        git = self._repositories.git(repository)
+        head = git.branch(branch)
+        start = git.merge_base(head, _start(git, base, None))
+        if start is None:
+            raise BadRequest(f"{branch} and {base} share no commit: nothing of one can be merged into the other")
+        if start == head:
+            raise BadRequest(f"{base} has all the commits of {branch}: there is nothing to merge")
+        with self._opening(actor, repository, title, text, base, start, head) as discussion:
+            pass
         return discussion
 
     def propose(
@@ -91,7 +124,14 @@ class PullRequests:
 
     @contextmanager
     def _opening(
-        self, actor: Actor, repository: Repository, title: str, text: str, base: str, parent: str | None = None
+        self,
+        actor: Actor,
+        repository: Repository,
+        title: str,
+        text: str,
+        base: str,
+        parent: str | None = None,
+        head: str | None = None,
     ) -> Iterator[Discussion]:
         """A new pull request: its ref is there in the block, and it is seen, and told of, after it."""
         require(actor, Action.DISCUSS, repository)
@@ -103,7 +143,7 @@ class PullRequests:
         with self._database.write() as session:
             number = discussions.take_number(session, repository, above=present)
         discussion = Discussion(number=number, title=title, status=DiscussionStatus.OPEN, base=base, start=start)
-        git.create_ref(discussion.ref, start)
+        git.create_ref(discussion.ref, head or start)
         try:
             yield discussion
             head = git.resolve(discussion.ref)
@@ -119,26 +159,60 @@ class PullRequests:
     def proposal(self, actor: Actor, repository: Repository, discussion: Discussion, *, diff: bool) -> Proposal:
         """What a pull request changes, or changed when it was merged; the contents of files only for their readers."""
         git = self._repositories.git(repository)
-        head, base = discussion.ref, BRANCHES + str(discussion.base)
         conflicts: list[str] = []
         try:
             if discussion.status in (DiscussionStatus.DRAFT, DiscussionStatus.OPEN):
-                conflicts = git.conflicts(head, base)
-            elif discussion.merge_commit is not None:
-                head = discussion.merge_commit
-                base = next(iter(git.describe(head).parents), str(discussion.start))
+                conflicts = git.conflicts(discussion.ref, BRANCHES + str(discussion.base))
             text = None
             if diff and allowed(actor, Action.READ, repository):
-                text = git.diff(git.merge_base(base, head) or base, head)
+                compared = self.compared(repository, discussion)
+                text = git.diff(compared.base, compared.head)
         except RevisionNotFound:  # the branch it was for was removed
             text = "" if diff else None
         return Proposal(conflicts, text)
 
-    def merge(self, actor: Actor, repository: Repository, number: int, text: str | None = None) -> DiscussionEvent:
-        """Merge a pull request into its base; `text` is a comment made with it.
+    def compared(self, repository: Repository, discussion: Discussion) -> Compared:
+        """What a pull request changes, or changed when it was merged.
 
         Raises:
-            Conflict: it was merged or closed, or is a draft. MergeConflict: files that both changed, named.
+            BadRequest: it is none. RevisionNotFound: the branch it is for was removed.
+        """
+        if not discussion.is_pull_request:
+            raise BadRequest(f"{repository.full_name}#{discussion.number} is a discussion: it changes no files")
+        git = self._repositories.git(repository)
+        head, base = discussion.ref, BRANCHES + str(discussion.base)
+        if discussion.merge_commit is not None:
+            head = discussion.merge_commit
+            base = next(iter(git.describe(head).parents), str(discussion.start))
+        head, base = git.resolve(head), git.resolve(base)
+        return Compared(git.merge_base(base, head) or base, head)
+
+    def distance(self, repository: Repository, discussion: Discussion) -> tuple[int, int]:
+        """How many commits a pull request has that its base lacks, and its base that it lacks; at most 1,000 each.
+
+        Raises:
+            RevisionNotFound: the branch it is for was removed.
+        """
+        git, base = self._repositories.git(repository), BRANCHES + str(discussion.base)
+        return len(git.log(base, discussion.ref)), len(git.log(discussion.ref, base))
+
+    def merge(
+        self,
+        actor: Actor,
+        repository: Repository,
+        number: int,
+        text: str | None = None,
+        *,
+        despite_reviews: bool = False,
+    ) -> DiscussionEvent:
+        """Merge a pull request into its base; `text` is a comment made with it.
+
+        Args:
+            despite_reviews: also when a reviewer asked for changes and did not approve since.
+
+        Raises:
+            Conflict: it was merged or closed, is a draft, or a reviewer waits for changes. MergeConflict: files that
+                both changed, named.
             NotFound: there is none. RevisionNotFound: its base was removed.
         """
         require(actor, Action.WRITE, repository)
@@ -147,6 +221,8 @@ class PullRequests:
         with self._database.read() as session:
             discussion = discussions.find(session, repository, number)
             _check_open(repository, discussion)
+            if not despite_reviews:
+                reviews.require_answered(session, repository, discussion)
             if text is not None:
                 discussions.check_room(session, discussion, text)
         git = self._repositories.git(repository)
@@ -159,6 +235,8 @@ class PullRequests:
         def moving(commit: str) -> Iterator[None]:
             # Whoever closes the pull request meanwhile is first, and the branch stays; or is told that it was merged.
             with self._database.write() as session:
+                if not despite_reviews:
+                    reviews.require_answered(session, repository, discussion)
                 recorded.append((commit, _set_merged(session, actor, repository, number, commit, text)))
                 yield
 
@@ -199,6 +277,14 @@ class PullRequests:
         require(actor, Action.DISCUSS if own else Action.WRITE, repository)
         if discussion.status is DiscussionStatus.MERGED:
             raise Conflict(f"{repository.full_name}#{discussion.number} was merged; open another pull request")
+
+    def may_write(self, actor: Actor, repository: Repository, revision: str) -> bool:
+        """Whether `require_write` would return."""
+        try:
+            self.require_write(actor, repository, revision)
+        except HubError:
+            return False
+        return True
 
     def remove_unfinished(self, repository: Repository, before: datetime, *, dry_run: bool = False) -> int:
         """Remove the refs of pull requests that were never opened, their process having died; returns how many."""

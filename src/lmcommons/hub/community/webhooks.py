@@ -170,7 +170,7 @@ def _find(session: Session, actor: Actor, number: int) -> Webhook:
     return webhook
 
 
-def _last_event(actor: Actor, webhook: Webhook) -> Select[tuple[int]]:
+def _last_event(actor: Actor, webhook: Webhook) -> Select[int]:
     """The last event that a webhook would be told of, in what its owner may see."""
     watched = [
         Account.name_key == watch.name_key

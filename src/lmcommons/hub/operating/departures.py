@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account, find_user
@@ -18,6 +18,8 @@ from lmcommons.hub.database.tables import (
     Event,
     Like,
     Membership,
+    ModerationCase,
+    ReportedKind,
     Repository,
     Role,
     Table,
@@ -138,10 +140,13 @@ def _forget(session: Session, user: Account) -> None:
             else:
                 session.execute(update(table).where(rows).values({reference.parent: None}))
     pseudonym = f"deleted-{user.id}"
+    reported = and_(ModerationCase.kind == ReportedKind.ACCOUNT, ModerationCase.target_id == user.id)
+    session.execute(update(ModerationCase).where(reported).values(name=pseudonym))
     _rename_in_log(session, user.name, pseudonym)
     session.add(Event(kind="user.deleted", data={"name": pseudonym}))
     user.kind, user.name, user.fullname = AccountKind.DELETED, pseudonym, pseudonym
     user.email = user.password_hash = user.quota = None
+    user.bio = user.website = ""
     user.is_admin, user.disabled = False, True
 
 

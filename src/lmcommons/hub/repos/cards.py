@@ -19,6 +19,14 @@ _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+class YamlError(ValueError):
+    """Text that is not YAML; `line` is where it stops being so, the first is 1, where that is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
 def split(card: str) -> tuple[dict[str, Any], str]:
     """The metadata of a card, as JSON values, and its text; metadata that cannot be read counts as none."""
     match = _FRONT_MATTER.match(card)
@@ -30,11 +38,16 @@ def split(card: str) -> tuple[dict[str, Any], str]:
         return {}, card[match.end() :]
 
 
+def front_matter(card: str) -> str | None:
+    """The YAML of a card, after as many empty lines as stand before it, so that its lines are the card's."""
+    match = _FRONT_MATTER.match(card)
+    return "\n" * card.count("\n", 0, match.start(1)) + match[1] if match else None
+
+
 def metadata_errors(card: str) -> list[str]:
     """What is wrong with a card's metadata, one line each; none when it has no metadata."""
-    match = _FRONT_MATTER.match(card)
     try:
-        metadata = parse_metadata(match[1]) if match else {}
+        metadata = parse_metadata(front_matter(card) or "")
     except ValueError as error:
         return [str(error)]
     errors = [
@@ -78,10 +91,11 @@ def parse_yaml(text: str, *, aliases: bool = True) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"metadata is not YAML: {error.problem or error.context}{where}") from error
+        line = mark.line + 1 if mark else None
+        raise YamlError(f"metadata is not YAML: {error.problem or error.context}{where}", line) from error
     except (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         # PyYAML raises what its code stumbles over where a tag as `!!timestamp` does not fit the value.
-        raise ValueError(f"metadata is not YAML: {' '.join(str(error).split())[:200]}") from error
+        raise YamlError(f"metadata is not YAML: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_events(text: str, *, aliases: bool) -> None:

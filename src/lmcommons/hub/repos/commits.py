@@ -10,7 +10,9 @@ from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.contents import Contents
 from lmcommons.hub.repos.details import CARD, read_text
 from lmcommons.hub.repos.git import (
+    BRANCHES,
     KINDS,
+    TAGS,
     AddFile,
     AddLfs,
     DeleteFile,
@@ -96,6 +98,53 @@ class Commits:
         self._repositories.git(repository).set_default_branch(name)
         self._repositories.record("repository.settings", actor, repository, default_branch=name)
         return self.refresh(repository)
+
+    def create_branch(self, actor: Actor, repository: Repository, name: str, start: str | None = None) -> str:
+        """Make a branch at a revision, by default at the default branch; returns the commit.
+
+        Raises:
+            BadRequest, Conflict, RevisionNotFound: as `GitRepository.create_branch`. Unauthorized, Forbidden: not here.
+        """
+        require(actor, Action.WRITE, repository)
+        git = self._repositories.git(repository)
+        commit = git.create_branch(name, start or git.default_branch)
+        self.moved(actor, repository, BRANCHES + name, None, commit)
+        return commit
+
+    def delete_branch(self, actor: Actor, repository: Repository, name: str) -> None:
+        """Remove a branch, but never main or the default branch.
+
+        Raises:
+            Forbidden: it is one of those, or the actor may not. RevisionNotFound: there is no such branch.
+        """
+        require(actor, Action.WRITE, repository)
+        before = self._repositories.git(repository).delete_branch(name)
+        self.moved(actor, repository, BRANCHES + name, before, None)
+
+    def create_tag(
+        self, actor: Actor, repository: Repository, name: str, revision: str, message: str | None = None
+    ) -> str:
+        """Make a tag at a revision, annotated when there is a message; returns the commit.
+
+        Raises:
+            BadRequest, Conflict, RevisionNotFound: as `GitRepository.create_tag`. Unauthorized, Forbidden: not here.
+        """
+        require(actor, Action.WRITE, repository)
+        commit = self._repositories.git(repository).create_tag(
+            name, revision, message, author_name=actor.name or "", author_email=actor.email
+        )
+        self.moved(actor, repository, TAGS + name, None, commit)
+        return commit
+
+    def delete_tag(self, actor: Actor, repository: Repository, name: str) -> None:
+        """Remove a tag.
+
+        Raises:
+            Unauthorized, Forbidden: the actor may not. RevisionNotFound: there is no such tag.
+        """
+        require(actor, Action.WRITE, repository)
+        before = self._repositories.git(repository).delete_tag(name)
+        self.moved(actor, repository, TAGS + name, before, None)
 
     def upload_modes(
         self, repository: Repository, revision: str, files: Iterable[tuple[str, int]], gitignore: str | None = None

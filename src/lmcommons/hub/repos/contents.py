@@ -32,6 +32,17 @@ class Contents:
         self.require(repository, entry)
         return open_file(self._repositories.git(repository), self._objects, entry)
 
+    def open_at_head(self, repository: Repository, path: str) -> BinaryIO:
+        """The content of a file of the head of the default branch.
+
+        Raises:
+            EntryNotFound: there is none, or as `open`.
+        """
+        entry = self._repositories.git(repository).entry(repository.head or "", path)
+        if entry.type != "file":
+            raise EntryNotFound(f"{path!r} is a folder, not a file", commit=repository.head)
+        return self.open(repository, entry)
+
     def require(self, repository: Repository, entry: Entry) -> None:
         """Return when the file's content is here.
 

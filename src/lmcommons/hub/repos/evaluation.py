@@ -4,6 +4,7 @@ Formats: https://huggingface.co/docs/hub/eval-results
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,11 @@ TEXT_LIMIT = 2_000  # characters of a field
 NAME_LIMIT = 193  # of `namespace/name`
 TASK_LIMIT = 200
 
+# The format has no field for intervals: they are stated in the notes, as `lmc` does.
+_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_INTERVAL = re.compile(rf"95\s*% (?:confidence )?interval:? \[?({_NUMBER})(?: to |, ?|\s*–\s*)({_NUMBER})")
+_SAMPLES = re.compile(r"\bn = ([\d,]{1,20})\b")
+
 
 @dataclass(frozen=True)
 class ResultFile:
@@ -45,6 +51,35 @@ class Task:
 
     id: str
     higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What a result's notes say of its certainty: the ends of its 95 % interval, and how many samples it is of."""
+
+    low: float | None = None
+    high: float | None = None
+    samples: int | None = None
+
+    def overlaps(self, other: "Spread") -> bool:
+        """Whether both have intervals and these have values in common."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return False
+        return self.low <= other.high and other.low <= self.high
+
+
+def spread(entry: dict[str, Any]) -> Spread:
+    """The certainty that an entry of results states; an interval of another value, but for its rounding, is none."""
+    notes = entry.get("notes") or ""
+    samples = _SAMPLES.search(notes)
+    count = int(samples[1].replace(",", "") or 0) if samples else None
+    interval = _INTERVAL.search(notes)
+    if interval is None:
+        return Spread(samples=count)
+    low, high, rounding = float(interval[1]), float(interval[2]), 10.0 ** -len(interval[1].partition(".")[2])
+    if not low - rounding <= float(entry["value"]) <= high + rounding:
+        return Spread(samples=count)
+    return Spread(low, high, count)
 
 
 def result_files(git: GitRepository, commit: str) -> list[ResultFile]:

@@ -1,6 +1,7 @@
-"""What a list can be narrowed to: the values of each filter among the repositories that match, and how many have each."""
+"""What a list can be narrowed to: the values of each filter among what matches, and how many repositories have each."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, select, true
 
@@ -75,8 +76,8 @@ class Facets:
             for kind, tag, number in session.execute(best.order_by(counted.c.place)):
                 found[kinds[kind]].append(Choice(tag, tag.removeprefix(f"{kind}:"), number))
             if type_ is RepositoryType.MODEL:
-                sums = select(*(_number(*bounds) for bounds in SIZES.values()))
-                numbers = session.execute(matching(session, sums, actor, type_, query)).one()
+                sums: list[Any] = [_number(*bounds) for bounds in SIZES.values()]
+                numbers = session.execute(matching(session, select(*sums), actor, type_, query)).one()
                 found[SIZE] = [
                     Choice(name, name, number) for name, number in zip(SIZES, numbers, strict=True) if number
                 ]

@@ -4,9 +4,12 @@ Results count from a model's default branch and from its open pull requests. The
 vouches for none: who states a result, and where its traces are, is what a reader can go by.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Actor, visible
 from lmcommons.hub.database.sessions import Database
@@ -21,20 +24,43 @@ from lmcommons.hub.database.tables import (
 )
 from lmcommons.hub.errors import NotFound
 from lmcommons.hub.repos.details import read_text
-from lmcommons.hub.repos.evaluation import BENCHMARK, Task, parse_benchmark, replace, result_files
+from lmcommons.hub.repos.evaluation import (
+    BENCHMARK,
+    Spread,
+    Task,
+    parse_benchmark,
+    replace,
+    result_files,
+    spread,
+)
 from lmcommons.hub.repos.git import PULL_REQUESTS
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.repos.search import WITHOUT_CARD
 
 LEADERBOARD_LIMIT = 1_000
+OFFICIAL = "benchmark:official"  # the tag of datasets that declare tasks
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A row of a leaderboard; equal values share a rank, and the next one counts them."""
+    """A row of a leaderboard; equal values share a rank, and the next one counts them.
+
+    `tied` with the row above: the values are equal, or their intervals have values in common.
+    """
 
     rank: int
     model: Repository
     result: EvaluationResult
+    spread: Spread
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Board:
+    """A dataset that declares tasks, and how many results there are for them."""
+
+    dataset: Repository
+    results: int
 
 
 class Leaderboards:
@@ -43,6 +69,14 @@ class Leaderboards:
     def __init__(self, database: Database, repositories: Repositories) -> None:
         self._database = database
         self._repositories = repositories
+
+    def stated(self, repository: Repository, pull_request: int) -> int:
+        """How many results the files of an open pull request state."""
+        chosen = select(func.count()).where(
+            EvaluationResult.repository_id == repository.id, EvaluationResult.pull_request == pull_request
+        )
+        with self._database.read() as session:
+            return session.scalar(chosen) or 0
 
     def of(
         self, actor: Actor, dataset: Repository, task_id: str | None = None, *, derived: bool = False
@@ -54,13 +88,10 @@ class Leaderboards:
         Raises:
             NotFound: the dataset declares no such task.
         """
-        task = self._task(dataset, task_id)
+        task = _choose(dataset, self.tasks(dataset), task_id)
         value = EvaluationResult.value
         with self._database.read() as session:
-            former = select(FormerName.full_name_key).where(
-                FormerName.type == RepositoryType.DATASET, FormerName.repository_id == dataset.id
-            )
-            names = [dataset.full_name.lower(), *session.scalars(former)]
+            names = _names(session, [dataset])
             chosen = (
                 select(EvaluationResult, Repository)
                 .join(Repository, Repository.id == EvaluationResult.repository_id)
@@ -81,9 +112,53 @@ class Leaderboards:
             found = session.execute(chosen).all()
         ranked: list[Ranked] = []
         for place, (result, model) in enumerate(found, 1):
-            shared = ranked and ranked[-1].result.value == result.value
-            ranked.append(Ranked(ranked[-1].rank if shared else place, model, result))
+            above = ranked[-1] if ranked else None
+            same = above is not None and above.result.value == result.value
+            certain = spread(result.entry)
+            tied = same or (above is not None and certain.overlaps(above.spread))
+            ranked.append(Ranked(above.rank if above and same else place, model, result, certain, tied))
         return task, ranked
+
+    def all(self, actor: Actor, *, start: int, limit: int) -> list[Board]:
+        """The datasets that declare tasks and that the actor may see, those last changed first."""
+        declared = select(RepositoryTag.repository_id).where(
+            RepositoryTag.tag == OFFICIAL, RepositoryTag.kind == "benchmark"
+        )
+        chosen = (
+            select(Repository)
+            .options(WITHOUT_CARD)
+            .where(Repository.type == RepositoryType.DATASET, Repository.id.in_(declared), visible(actor))
+            .order_by(Repository.updated_at.desc(), Repository.id.desc())
+        )
+        with self._database.read() as session:
+            datasets = session.scalars(chosen.offset(start).limit(limit)).all()
+            names = _names(session, datasets)
+            stated = (
+                select(EvaluationResult.dataset_key, func.count())
+                .join(Repository, Repository.id == EvaluationResult.repository_id)
+                .where(EvaluationResult.dataset_key.in_(names), visible(actor), _current())
+                .group_by(EvaluationResult.dataset_key)
+            )
+            counts: Counter[int] = Counter()
+            for name, count in session.execute(stated):
+                counts[names[name]] += count
+        return [Board(dataset, counts[dataset.id]) for dataset in datasets]
+
+    def tasks(self, dataset: Repository) -> list[Task]:
+        """The tasks that a dataset declares.
+
+        Raises:
+            NotFound: it declares none, or not as it should.
+        """
+        name = dataset.full_name
+        git = self._repositories.git(dataset)
+        text = read_text(git, dataset.head, BENCHMARK) if dataset.head else ""
+        if not text:
+            raise NotFound(f"{name} has no leaderboard: it declares no tasks in {BENCHMARK}")
+        try:
+            return parse_benchmark(text)
+        except ValueError as error:
+            raise NotFound(f"{name} has no leaderboard: {BENCHMARK}: {error}") from error
 
     def follow(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
         """Index what a pull request of a model states at its new head, and main does not; see `Commits.moved`."""
@@ -96,22 +171,21 @@ class Leaderboards:
             if session.get(Repository, repository.id) is not None:  # else it was deleted meanwhile
                 replace(session, repository.id, stated, int(ref.removeprefix(PULL_REQUESTS)))
 
-    def _task(self, dataset: Repository, task_id: str | None) -> Task:
-        name = dataset.full_name
-        git = self._repositories.git(dataset)
-        text = read_text(git, dataset.head, BENCHMARK) if dataset.head else ""
-        if not text:
-            raise NotFound(f"{name} has no leaderboard: it declares no tasks in {BENCHMARK}")
-        try:
-            tasks = parse_benchmark(text)
-        except ValueError as error:
-            raise NotFound(f"{name} has no leaderboard: {BENCHMARK}: {error}") from error
-        for task in tasks:
-            if task_id in (None, task.id):
-                return task
-        raise NotFound(
-            f"{name} has no task {task_id!r}; {BENCHMARK} declares {', '.join(repr(task.id) for task in tasks)}"
-        )
+
+def _choose(dataset: Repository, tasks: list[Task], task_id: str | None) -> Task:
+    for task in tasks:
+        if task_id in (None, task.id):
+            return task
+    known = ", ".join(repr(task.id) for task in tasks)
+    raise NotFound(f"{dataset.full_name} has no task {task_id!r}; {BENCHMARK} declares {known}")
+
+
+def _names(session: Session, datasets: Sequence[Repository]) -> dict[str, int]:
+    """The names that datasets have and had, in lower case, and the ids of the datasets."""
+    ids = [dataset.id for dataset in datasets]
+    former = select(FormerName).where(FormerName.type == RepositoryType.DATASET, FormerName.repository_id.in_(ids))
+    names = {name.full_name_key: name.repository_id for name in session.scalars(former)}
+    return names | {dataset.full_name.lower(): dataset.id for dataset in datasets}
 
 
 def _current() -> ColumnElement[bool]:

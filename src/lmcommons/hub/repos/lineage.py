@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, raiseload
 
 from lmcommons.hub.accounts.permissions import Actor, visible
 from lmcommons.hub.database.sessions import Database
@@ -32,6 +32,7 @@ RECIPE = "recipe.yaml"
 NAMES_LIMIT = 100  # that a repository names
 HOPS = 4  # in each direction
 NODES_LIMIT = 200  # of a walk
+NAMES_ONLY = (WITHOUT_CARD, raiseload(Repository.tag_rows))  # what a walk shows of a repository
 
 _NAME = re.compile(r"(?P<name>[\w.-]{1,96}(?:/[\w.-]{1,96})?)(?:@(?P<revision>[^@\s]{1,200}))?")
 _KINSHIPS = {relation.value: relation for relation in (Relation.ADAPTER, Relation.MERGE, Relation.QUANTIZED)}
@@ -247,7 +248,7 @@ def _below(session: Session, actor: Actor, frontier: list[Repository]) -> Found:
     links = session.execute(
         select(LineageLink, Repository)
         .join(Repository, Repository.id == LineageLink.repository_id)
-        .options(WITHOUT_CARD)
+        .options(*NAMES_ONLY)
         .where(_named(sources), visible(actor))
         .order_by(LineageLink.id)
         .limit(10 * NODES_LIMIT)
@@ -268,7 +269,7 @@ def _resolve(session: Session, actor: Actor, keys: set[Key]) -> dict[Key, Reposi
         former = (
             select(FormerName, Repository)
             .join(Repository, Repository.id == FormerName.repository_id)
-            .options(WITHOUT_CARD)
+            .options(*NAMES_ONLY)
             .where(
                 or_(*(and_(FormerName.type == type_, FormerName.full_name_key == name) for type_, name in some)),
                 visible(actor),
@@ -279,7 +280,7 @@ def _resolve(session: Session, actor: Actor, keys: set[Key]) -> dict[Key, Reposi
         current = (
             select(Repository)
             .join(Account, Account.id == Repository.account_id)
-            .options(WITHOUT_CARD)
+            .options(*NAMES_ONLY)
             .where(
                 or_(
                     *(

@@ -70,10 +70,9 @@ def merge_texts(base: str, ours: str, theirs: str, *, names: tuple[str, str]) ->
     """Merge two changes of `base`, as `git merge-file` does; `names` are what the markers call ours and theirs."""
     with tempfile.TemporaryDirectory() as scratch:
         repository = pygit2.init_repository(scratch, bare=True)
-        entries = [
+        ancestor, mine, other = (
             pygit2.IndexEntry(name, repository.create_blob(text.encode()), FileMode.BLOB)
             for name, text in zip(("base", *names), (base, ours, theirs), strict=True)
-        ]
-        found = repository.merge_file_from_index(*entries)
-        assert not isinstance(found, str)
+        )
+        found = repository.merge_file_from_index(ancestor, mine, other)
         return MergedText(found.contents, found.automergeable)

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from io import BytesIO
+from itertools import islice
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from lmcommons.hub.repos.cards import printable
 from lmcommons.hub.repos.parquet_pages import largest_page
 
 BATCH = 100  # rows decoded at a time
@@ -26,6 +29,7 @@ TEXT_LIMIT = 8 << 20  # bytes of JSON or CSV that are looked through
 FOOTER_LIMIT = 32 << 20  # bytes
 DECODED_LIMIT = 256 << 20  # bytes of a row group that are decompressed to reach its rows, and of pages at a time
 BUFFER = 1 << 18  # bytes read at a time
+FAILURES = (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError)  # of a file that is not what its name says
 
 Row = dict[str, Any]
 
@@ -52,9 +56,25 @@ def read_rows(file: BinaryIO, suffix: str, start: int, length: int) -> Rows:
         if suffix in (".csv", ".tsv"):
             return _csv(file, "\t" if suffix == ".tsv" else ",", start, length)
         return _json(file, start, length)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
-        words = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"cannot be read as {suffix.removeprefix('.')}: {words}") from error
+    except FAILURES as error:
+        raise unreadable(suffix, error) from error
+
+
+def unreadable(suffix: str, error: Exception) -> ValueError:
+    """One of FAILURES in one line."""
+    words = " ".join(str(error).split())[:300] or type(error).__name__
+    return ValueError(f"cannot be read as {suffix.removeprefix('.')}: {words}")
+
+
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """A type without dictionaries: what the values are, however they are held."""
+    if pa.types.is_dictionary(type_):
+        return type_.value_type
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in type_])
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(plain_type(type_.value_type)))
+    return type_
 
 
 def feature(type_: pa.DataType) -> Any:
@@ -82,7 +102,12 @@ def cells(row: Row, names: Iterable[str]) -> tuple[Row, list[str]]:
     return shown, cut
 
 
-def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
+def open_parquet(file: BinaryIO) -> Any:
+    """A Parquet file, as pyarrow's `ParquetFile`: what it says of itself.
+
+    Raises:
+        ValueError, pa.ArrowException, OSError: it is none.
+    """
     size = file.seek(0, 2)
     if size < 12:
         raise ValueError(f"cannot be read as parquet: {size} bytes")
@@ -90,10 +115,45 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
     footer = int.from_bytes(file.read(4), "little")
     if footer > min(FOOTER_LIMIT, size - 12):
         raise ValueError(f"cannot be read as parquet: a footer of {footer:,} bytes")
-    # Pages are decoded one after the other: a row group need not fit into memory.
-    parquet = pa.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+    return pa.parquet.ParquetFile(file)
+
+
+def reading(parquet: Any, file: BinaryIO) -> Any:
+    """An open Parquet file to read rows from, a page after the other: a row group need not fit into memory.
+
+    Texts and bytes come as dictionaries: a long one that a small file has in every row stays one. See `values`.
+    """
+    leaves = map(parquet.schema.column, range(parquet.metadata.num_columns))
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type != "DECIMAL"]
+    return pa.parquet.ParquetFile(
+        file, metadata=parquet.metadata, buffer_size=BUFFER, pre_buffer=False, read_dictionary=texts
+    )
+
+
+def values(array: pa.Array) -> list[Any]:
+    """The values of an array for Python; equal ones of a dictionary are one object."""
+    type_ = array.type
+    if pa.types.is_dictionary(type_):
+        used = pc.unique(array.indices.drop_null())
+        known = dict(zip(used.to_pylist(), array.dictionary.take(used).to_pylist(), strict=True))
+        return [None if at is None else known[at] for at in array.indices.to_pylist()]
+    if pa.types.is_struct(type_) and type_.num_fields:
+        fields = zip(*(values(field) for field in array.flatten()), strict=True)
+        names = [field.name for field in type_]
+        there = array.is_valid().to_pylist()
+        return [dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(there, fields, strict=True)]
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        flat = iter(values(array.flatten()))
+        lengths = pc.list_value_length(array).to_pylist()
+        return [None if length is None else list(islice(flat, length)) for length in lengths]
+    return list(array.to_pylist())
+
+
+def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
+    opened = open_parquet(file)
+    parquet = reading(opened, file)
     total = parquet.metadata.num_rows
-    schema = pa.schema(list(parquet.schema_arrow)[:COLUMNS_LIMIT])
+    schema = pa.schema(list(opened.schema_arrow)[:COLUMNS_LIMIT])
     rows: list[Row] = []
     first = 0
     for group in range(parquet.num_row_groups):
@@ -107,14 +167,14 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
                 f"row {start:,} is too deep in a row group of {here.total_byte_size:,} bytes; write smaller ones"
             )
         needed = skipped + length + BATCH
-        unpacked = sum(largest_page(file, column, needed) for column in _columns(here, schema.names))
+        unpacked = sum(largest_page(file, column, needed) for column in column_chunks(here, schema.names))
         if unpacked > DECODED_LIMIT:
             raise ValueError(f"row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones")
         rows += _of_batches(parquet, group, schema.names, skipped, length - len(rows))
     return Rows(schema, rows, total, total)
 
 
-def _columns(row_group: Any, names: list[str]) -> Iterator[Any]:
+def column_chunks(row_group: Any, names: list[str]) -> Iterator[Any]:
     """The columns of a row group that these columns of the table are made of."""
     paths = tuple(f"{name}." for name in names)
     for number in range(row_group.num_columns):
@@ -127,11 +187,18 @@ def _of_batches(parquet: Any, group: int, names: list[str], skipped: int, length
     rows: list[Row] = []
     for batch in parquet.iter_batches(batch_size=BATCH, row_groups=[group], columns=names, use_threads=False):
         if skipped < batch.num_rows:
-            rows += batch.slice(skipped, length - len(rows)).to_pylist()
+            rows += batch_rows(batch.slice(skipped, length - len(rows)))
         skipped = max(0, skipped - batch.num_rows)
         if len(rows) >= length:
             break
     return rows
+
+
+def batch_rows(batch: pa.RecordBatch) -> list[Row]:
+    """The rows of a batch."""
+    names = batch.schema.names
+    rows = zip(*(values(column) for column in batch.columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _csv(file: BinaryIO, delimiter: str, start: int, length: int) -> Rows:
@@ -178,11 +245,13 @@ def _type(values: list[Any]) -> pa.DataType:
 
 
 def _plain(value: Any) -> Any:
-    """As a JSON value: what JSON has no word for is written out."""
+    """As a JSON value, but for what no cell has room for: what JSON has no word for is written out."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {printable(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return printable(value[: CELL_LIMIT + 1])
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in value[:CELL_LIMIT]]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, bytes):

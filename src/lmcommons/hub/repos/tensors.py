@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from lmcommons.hub.repos import safetensors
 
-BLOCK = 1 << 16  # values
+BLOCK = 1 << 16  # values read at a time
+PART = 1 << 13  # values computed with at a time, so that what is made of them stays in the processor's cache
 SAMPLE_LIMIT = 1 << 22  # values of a tensor that its statistics are made of
-DIFFERENCE_LIMIT = 1 << 25  # values of each of two files that are compared
+DIFFERENCE_LIMIT = 1 << 26  # values of each of two files that are compared
 TENSORS_LIMIT = 4_000  # of a file that are compared
 BINS = 40
 REACH = 5  # standard deviations around the mean that a histogram shows
@@ -135,12 +136,12 @@ def statistics(file: BinaryIO, tensor: Tensor) -> Statistics:
     if tensor.dtype not in _DECODERS:
         raise ValueError(f"values of type {tensor.dtype[:40]!a} cannot be read here")
     decode = _DECODERS[tensor.dtype]
-    blocks = list(_blocks(file, tensor, SAMPLE_LIMIT))
+    parts = list(_parts(file, tensor, SAMPLE_LIMIT))
     read = zeros = nans = infinities = finite = 0
     total = squares = 0.0
     low, high = math.inf, -math.inf
-    for block in blocks:
-        values = decode(block)
+    for part in parts:
+        values = decode(part)
         read += len(values)
         zeros += int(np.count_nonzero(values == 0))
         nans += int(np.count_nonzero(np.isnan(values)))
@@ -155,7 +156,7 @@ def statistics(file: BinaryIO, tensor: Tensor) -> Statistics:
         return Statistics(read, None, None, None, None, None, zeros, nans, infinities)
     mean = total / finite
     std = math.sqrt(max(0.0, squares / finite - mean * mean))
-    histogram = _histogram(map(decode, blocks), max(low, mean - REACH * std), min(high, mean + REACH * std))
+    histogram = _histogram(map(decode, parts), max(low, mean - REACH * std), min(high, mean + REACH * std))
     return Statistics(read, low, high, mean, std, histogram, zeros, nans, infinities)
 
 
@@ -188,7 +189,7 @@ def _compare(before: BinaryIO, after: BinaryIO, one: Tensor, other: Tensor, limi
     """How two tensors of one shape differ in about `limit` values; None where they do not, in values and type."""
     read = not_finite = counted = 0
     largest = total = squares = norm = 0.0
-    for former, present in zip(_blocks(before, one, limit), _blocks(after, other, limit), strict=True):
+    for former, present in zip(_parts(before, one, limit), _parts(after, other, limit), strict=True):
         with np.errstate(invalid="ignore", over="ignore"):
             old = _DECODERS[one.dtype](former).astype(np.float64)
             new = _DECODERS[other.dtype](present).astype(np.float64)
@@ -209,22 +210,22 @@ def _compare(before: BinaryIO, after: BinaryIO, one: Tensor, other: Tensor, limi
     return Changed(one, other, read, largest, total / counted if counted else 0.0, relative, not_finite)
 
 
-def _blocks(file: BinaryIO, tensor: Tensor, limit: int) -> Iterator[bytes]:
-    """The values of a tensor, or blocks at equal distances that hold about `limit` of them."""
+def _parts(file: BinaryIO, tensor: Tensor, limit: int) -> Iterator[memoryview]:
+    """The values of a tensor in parts; of more than about `limit`, blocks at equal distances."""
     blocks = math.ceil(tensor.count / BLOCK)
     wanted = min(blocks, max(1, math.ceil(limit / BLOCK)))
-    block = BLOCK * safetensors.WIDTHS[tensor.dtype] // 8
+    width = safetensors.WIDTHS[tensor.dtype] // 8
     for number in range(wanted):
-        start = tensor.start + number * blocks // wanted * block
-        size = min(block, tensor.stop - start)
+        start = tensor.start + number * blocks // wanted * BLOCK * width
+        size = min(BLOCK * width, tensor.stop - start)
         file.seek(start)
-        found = file.read(size)
-        if len(found) != size:
+        block = memoryview(file.read(size))
+        if len(block) != size:
             raise ValueError(f"the file ends within tensor {tensor.name[:100]!a}")
-        yield found
+        yield from (block[part : part + PART * width] for part in range(0, size, PART * width))
 
 
-def _histogram(blocks: Iterator[Values], low: float, high: float) -> Histogram:
+def _histogram(parts: Iterator[Values], low: float, high: float) -> Histogram:
     """Counts in equal bins between two values; around them where no bins fit between."""
     width = (high - low) / (2 * BINS)
     if low + width == low or high - width == high or width < np.finfo(np.float64).tiny:
@@ -233,14 +234,14 @@ def _histogram(blocks: Iterator[Values], low: float, high: float) -> Histogram:
     counts = np.zeros(BINS, np.int64)
     edges = np.linspace(low, high, BINS + 1)
     below = above = 0
-    for values in blocks:
+    for values in parts:
         below += int(np.count_nonzero(values < low))
         above += int(np.count_nonzero(values > high))
         counts += np.histogram(values[np.isfinite(values)].astype(np.float64), BINS, (low, high))[0]
     return Histogram(tuple(edges.tolist()), tuple(counts.tolist()), below, above)
 
 
-def _small_floats(exponent_bits: int, bias: int, *, has_infinities: bool) -> Callable[[bytes], Values]:
+def _small_floats(exponent_bits: int, bias: int, *, has_infinities: bool) -> Callable[[memoryview], Values]:
     """A reader of 8-bit floats by a table of all of them: sign, exponent, and what is left of the bits."""
     mantissa_bits = 7 - exponent_bits
     table = np.empty(256, np.float32)
@@ -258,15 +259,15 @@ def _small_floats(exponent_bits: int, bias: int, *, has_infinities: bool) -> Cal
     return lambda content: table[np.frombuffer(content, np.uint8)]
 
 
-def _bfloat16(content: bytes) -> Values:
+def _bfloat16(content: memoryview) -> Values:
     return (np.frombuffer(content, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
-def _plain(dtype: str) -> Callable[[bytes], Values]:
+def _plain(dtype: str) -> Callable[[memoryview], Values]:
     return lambda content: np.frombuffer(content, dtype)
 
 
-_DECODERS: dict[str, Callable[[bytes], Values]] = {
+_DECODERS: dict[str, Callable[[memoryview], Values]] = {
     "BOOL": _plain("u1"),
     "BF16": _bfloat16,
     "F8_E4M3": _small_floats(4, 7, has_infinities=False),

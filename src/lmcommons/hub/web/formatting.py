@@ -18,3 +18,9 @@ def _scaled(number: float, units: tuple[str, ...], space: str) -> str:
         power += 1
     digits = f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
     return f"{digits.removesuffix('.0')}{space}{units[power]}"
+
+
+def initials(name: str) -> str:
+    """One or two letters that stand for a name in its picture: the first of its first and last word."""
+    words = name.replace("-", " ").replace("_", " ").replace(".", " ").split() or ["?"]
+    return "".join(word[0] for word in (words[0], *words[1:][-1:])).upper()

@@ -11,7 +11,6 @@ from pygments.token import STANDARD_TYPES
 from pygments.util import ClassNotFound
 
 CLASSES = frozenset(filter(None, STANDARD_TYPES.values()))
-DIFF_CLASSES = {"+": "gi", "-": "gd", "@": "gu"}
 MAX_HIGHLIGHTED = 100_000  # characters; colours for more would cost over half a second of processor time
 _FORMATTER = HtmlFormatter(nowrap=True)
 
@@ -25,7 +24,7 @@ def block(text: str, language: str) -> Markup:
     return _coloured(text, lexer)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def lines(text: str, filename: str) -> list[Markup]:
     """A file's lines, each with balanced tags, without line ends; the language is guessed from `filename`."""
     text = text.removesuffix("\n") + "\n"
@@ -34,13 +33,6 @@ def lines(text: str, filename: str) -> list[Markup]:
     except ClassNotFound:
         lexer = TextLexer(stripnl=False)
     return [Markup(line) for line in _coloured(text, lexer).split("\n")[:-1]]  # noqa: S704 - escaped
-
-
-def hunks(patch: str) -> list[tuple[str, str]]:
-    """The lines of a file's patch, each with Pygments' class for it, without git's lines about the file."""
-    start = patch.find("\n@@")
-    changed = patch[start + 1 :].removesuffix("\n").split("\n") if start >= 0 else []
-    return [(DIFF_CLASSES.get(line[:1], ""), line) for line in changed]
 
 
 def _coloured(text: str, lexer: Lexer) -> Markup:

@@ -53,7 +53,7 @@ def translations(language: str) -> NullTranslations:
 
 
 def _by_preference(header: str) -> list[str]:
-    ranges = []
+    ranges: list[tuple[float, int, str]] = []
     for part in header.split(",")[:MAX_ACCEPTED]:
         name, _, quality = part.partition(";")
         try:

@@ -66,6 +66,7 @@ def neighbours(request: Request, number: int, *, more: bool) -> dict[str, Any]:
     """The addresses of the pages before and after this one, as the macro `pages` takes them."""
 
     def address(wanted: int) -> str:
-        return "?" + urlencode({**request.query_params, "page": wanted})
+        others = [pair for pair in request.query_params.multi_items() if pair[0] != "page"]
+        return "?" + urlencode([*others, ("page", wanted)])
 
     return {"previous": address(number - 1) if number > 1 else None, "next": address(number + 1) if more else None}

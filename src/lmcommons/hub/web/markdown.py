@@ -2,16 +2,17 @@
 
 A card is written by a stranger: its Markdown and raw HTML pass through a sanitiser that keeps only known tags,
 attributes and classes, and its links and images are resolved inside the repository. Dialect: GitHub Flavored Markdown
-(https://github.github.com/gfm/) with footnotes and alerts.
+(https://github.github.com/gfm/) with footnotes, alerts and formulas.
 """
 
 import copy
+import hashlib
 import posixpath
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import nh3
@@ -21,11 +22,12 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from mdit_py_plugins.footnote import footnote_plugin
 
-from lmcommons.hub.web import highlight
+from lmcommons.hub.web import highlight, math
 
 SUFFIXES = (".md", ".markdown")  # of files that are shown rendered
-MAX_MARKDOWN = 100_000  # characters; a longer file is shown as text
-MAX_PARAGRAPH = 20_000  # characters; links and emphasis in more would cost time that grows with the square
+MAX_MARKDOWN = 500_000  # characters; of a longer text the beginning is shown
+MAX_PARAGRAPH = 5_000  # characters; links and emphasis in more would cost time that grows with the square
+CACHE_LIMIT = 32_000_000  # characters of HTML that are kept
 ID_PREFIX = "card-"  # keeps a card's anchors apart from the page's own
 BARE_ADDRESS = re.compile(r"(?<![A-Za-z0-9])https?://[!#-;=?-~]*[A-Za-z0-9/#=&%+_~-]")  # ends before 。 and the like
 EMBEDDED_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
@@ -41,8 +43,8 @@ CLASSES = {
     "p": {"markdown-alert-title"},
     "div": {"scroll", "markdown-alert", *(f"markdown-alert-{kind}" for kind in ALERTS)},
 }
-TAGS = (set(nh3.ALLOWED_TAGS) | {"input", "section"}) - {"area", "map"}
-ATTRIBUTES = copy.deepcopy(nh3.ALLOWED_ATTRIBUTES)
+TAGS = (set(nh3.ALLOWED_TAGS) | {"input", "section"} | math.ATTRIBUTES.keys()) - {"area", "map"}
+ATTRIBUTES = copy.deepcopy(nh3.ALLOWED_ATTRIBUTES) | math.ATTRIBUTES
 for tag in ("a", "li", "h1", "h2", "h3", "h4", "h5", "h6"):
     ATTRIBUTES.setdefault(tag, set()).add("id")
 ATTRIBUTES["input"] = {"checked"}
@@ -58,10 +60,49 @@ class Place:
     folder: str = ""
 
 
-@lru_cache(maxsize=128)
-def render(markdown: str, place: Place) -> Markup:
-    """Markdown as HTML without anything that runs, loads from another host or leaves the card's box."""
+class _Cache:
+    """HTML that was made before, the last used, by what it was made of."""
 
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[bytes, Place], Markup] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def get(self, markdown: str, place: Place) -> Markup:
+        key = hashlib.sha256(markdown.encode(errors="surrogatepass")).digest(), place
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = _render(markdown, place)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._size += len(made)
+            while self._size > CACHE_LIMIT:
+                self._size -= len(self._kept.popitem(last=False)[1])
+        return made
+
+
+_CACHE = _Cache()
+
+
+def render(markdown: str, place: Place) -> Markup:
+    """Markdown as HTML without anything that runs, loads from another host or leaves the card's box.
+
+    Of a text past the limit, its beginning; `beginning` says which part that is.
+    """
+    return _CACHE.get(beginning(markdown), place)
+
+
+def beginning(markdown: str) -> str:
+    """The text, or as many whole lines of it as are rendered."""
+    if len(markdown) <= MAX_MARKDOWN:
+        return markdown
+    return markdown[: markdown.rfind("\n", 0, MAX_MARKDOWN) + 1] or markdown[:MAX_MARKDOWN]
+
+
+def _render(markdown: str, place: Place) -> Markup:
     def keep(tag: str, attribute: str, value: str) -> str | None:
         try:
             if (tag, attribute) == ("a", "href"):
@@ -79,7 +120,7 @@ def render(markdown: str, place: Place) -> Markup:
             attributes=ATTRIBUTES,
             attribute_filter=keep,
             allowed_classes=CLASSES,
-            set_tag_attribute_values={"input": {"type": "checkbox", "disabled": ""}},
+            set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "✓"}},
             url_schemes={"http", "https", "mailto", "data"},
             link_rel="nofollow noopener",
             id_prefix=ID_PREFIX,
@@ -169,7 +210,7 @@ def _parser() -> MarkdownIt:
             "alerts": True,
         },
     )
-    parser.enable(["table", "strikethrough"]).use(footnote_plugin, inline=False)
+    parser.enable(["table", "strikethrough"]).use(footnote_plugin, inline=False).use(math.math_plugin)
     parser.core.ruler.before("inline", "leave_long_paragraphs", _leave_long_paragraphs)
     parser.core.ruler.push("arrange", _arrange)
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')

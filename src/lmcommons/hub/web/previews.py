@@ -1,118 +1,189 @@
-"""What a file's page shows of its content: text, Markdown, rows, tensors, an image, or why there is nothing to see."""
+"""What a file's page shows of its content: text, Markdown, rows, tensors, curves, an image, or why there is nothing."""
 
-import json
-import math
-from collections.abc import Callable, Sequence
+import codecs
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from markupsafe import Markup
 
 from lmcommons.hub.errors import EntryNotFound
-from lmcommons.hub.repos import cards, safetensors
+from lmcommons.hub.repos import cards, curves, images
 from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.web import highlight, markdown
+from lmcommons.hub.web.front_matter import FrontMatter, front_matter
+from lmcommons.hub.web.previews_curves import Curves, draw
+from lmcommons.hub.web.previews_rows import TABLES, Table, table
+from lmcommons.hub.web.previews_tensors import Group, sharded, tensors
 
-MAX_TEXT = 512 << 10  # bytes
-MAX_LINES = 10_000
-MAX_ROWS, MAX_COLUMNS, MAX_CELL = 50, 20, 300  # cells in characters
-MAX_TENSORS = 2_000
+MAX_TEXT = 512 << 10  # bytes of a text that are read
+MAX_MARKDOWN = 4 * markdown.MAX_MARKDOWN + cards.METADATA_LIMIT  # bytes of a Markdown file that are read
+MAX_LINE = 2_000  # characters of a line
+LINES = 500  # of a page
+MAX_IMAGE, MAX_PIXELS = 20 << 20, 50_000_000  # bytes, and width times height, that a page asks browsers to draw
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"))
-ROWS = frozenset((".jsonl", ".ndjson"))
 
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor of a safetensors file; `parameters` is how many numbers it holds."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    parameters: int
+Kind = Literal["text", "markdown", "image", "rows", "tensors", "curves", "empty", "binary", "absent"]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What to show: `kind` says which of the other fields is filled."""
+    """What to show: `kind` says which of the other fields is filled.
 
-    kind: Literal["text", "markdown", "image", "rows", "tensors", "empty", "binary", "long", "absent"]
+    `problem` is why the file is not shown as what its name says; `partial`, that there is more than can be shown.
+    """
+
+    kind: Kind
     lines: Sequence[Markup] = ()
+    first: int = 1  # the number of the first of the lines
+    more: bool = False  # the file goes on at the next page
     html: Markup | None = None
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    tensors: Sequence[Tensor] = ()
-    partial: bool = False  # there is more than is shown
+    front: FrontMatter | None = None
+    size: tuple[int, int] | None = None  # of an image, in pixels
+    table: Table | None = None
+    tensors: Group | None = None
+    shards: Mapping[str, str] | None = None  # of an index, the path of the file that each tensor is in
+    curves: Curves | None = None
+    problem: str | None = None
+    partial: bool = False
 
 
-def preview(entry: Entry, open_content: Callable[[], BinaryIO], place: markdown.Place) -> Preview:
-    """The preview of a file; a content that is missing or damaged is a preview that says so, never an error."""
-    suffix = PurePosixPath(entry.path).suffix.lower()
+def preview(
+    entry: Entry,
+    open_content: Callable[[str], BinaryIO],
+    place: markdown.Place,
+    *,
+    page: int = 1,
+    query: Mapping[str, str] | None = None,
+) -> Preview:
+    """The preview of a file; a content that is missing or damaged is a preview that says so, never an error.
+
+    Args:
+        open_content: opens the file at a path, which is that of `entry` or, for an index of tensors, one that it names.
+        query: what of the file to show: `within`, the beginning of names of tensors; `tag`, one curve; and `view`,
+            which is `source` for the text of what would be shown otherwise.
+
+    Raises:
+        EntryNotFound: there is no such page of it.
+    """
+    found = _shown(entry, open_content, place, page, query or {})
+    if page > 1 and not (found.lines or (found.table and found.table.rows)):
+        raise EntryNotFound(f"{entry.path} has no page {page}")
+    return found
+
+
+def read_text(file: BinaryIO, limit: int) -> tuple[str | None, bool]:
+    """The first `limit` bytes of a file as text, without half a character at the end, and whether that is all of it.
+
+    None in the place of the text where it is not UTF-8, or has a NUL.
+    """
+    content = file.read(limit + 1)
+    is_whole = len(content) <= limit
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(content[:limit], final=is_whole)
+    except UnicodeDecodeError:
+        return None, is_whole
+    return None if "\0" in text else text, is_whole
+
+
+def _shown(
+    entry: Entry, open_content: Callable[[str], BinaryIO], place: markdown.Place, page: int, query: Mapping[str, str]
+) -> Preview:
     if entry.size == 0:
         return Preview("empty")
-    if suffix in IMAGES:
-        return Preview("image")
+    problem = None
     try:
-        with open_content() as file:
-            if suffix == ".safetensors":
-                return _tensors(file)
-            content = file.read(MAX_TEXT + 1)
+        with open_content(entry.path) as file:
+            if query.get("view") != "source":
+                try:
+                    found = _special(entry, file, open_content, place, page, query)
+                except ValueError as error:
+                    found, problem = None, str(error)
+                if found is not None:
+                    return found
+            file.seek(0)
+            return _text(file, PurePosixPath(entry.path).name, page, problem)
     except EntryNotFound:
         return Preview("absent")
-    if suffix in ROWS and (rows := _rows(content[:MAX_TEXT])):
-        return rows
-    return _text(content, suffix, PurePosixPath(entry.path).name, place)
 
 
-def _text(content: bytes, suffix: str, name: str, place: markdown.Place) -> Preview:
-    if b"\0" in content:
-        return Preview("binary")
-    if len(content) > MAX_TEXT or content.count(b"\n") > MAX_LINES:
-        return Preview("long")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        return Preview("binary")
-    if suffix in markdown.SUFFIXES and len(text) <= markdown.MAX_MARKDOWN:
-        return Preview("markdown", html=markdown.render(cards.split(text)[1], place))
-    return Preview("text", lines=highlight.lines(text, name))
+def _special(
+    entry: Entry,
+    file: BinaryIO,
+    open_content: Callable[[str], BinaryIO],
+    place: markdown.Place,
+    page: int,
+    query: Mapping[str, str],
+) -> Preview | None:
+    """What is not shown as text; None for what is.
+
+    Raises:
+        ValueError: it is not what its name says.
+    """
+    name, suffix = PurePosixPath(entry.path).name, PurePosixPath(entry.path).suffix.lower()
+    if suffix in IMAGES:
+        return _image(entry, file)
+    if suffix == ".safetensors":
+        return Preview("tensors", tensors=tensors(file, query.get("within", "")))
+    if name.endswith(".safetensors.index.json"):
+        return _index(entry, file, open_content, query.get("within", ""))
+    if curves.is_curves(name):
+        return Preview("curves", curves=draw(curves.read(name, file), query.get("tag")))
+    if suffix in TABLES:
+        found = table(file, suffix, page)
+        return Preview("rows", table=found, more=found.more, partial=found.total is None)
+    if suffix in markdown.SUFFIXES:
+        return _markdown(file, place)
+    return None
 
 
-def _rows(content: bytes) -> Preview | None:
-    """The first rows of JSON lines; None when the first line is not a whole JSON object."""
-    lines = content.split(b"\n")
-    rows: list[dict[str, Any]] = []
-    for line in lines[: MAX_ROWS + 1]:
+def _image(entry: Entry, file: BinaryIO) -> Preview:
+    size = images.dimensions(file)
+    if entry.size > MAX_IMAGE:
+        raise ValueError(f"an image of more than {MAX_IMAGE:,} bytes is not shown here")
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"an image of {size[0]:,} × {size[1]:,} pixels is not shown here")
+    return Preview("image", size=size)
+
+
+def _index(entry: Entry, file: BinaryIO, open_content: Callable[[str], BinaryIO], within: str) -> Preview:
+    folder = PurePosixPath(entry.path).parent
+
+    def open_shard(shard: str) -> BinaryIO:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
-    if not rows:
+            return open_content(str(folder / shard))
+        except EntryNotFound as error:
+            raise ValueError(f"it names {shard[:200]!a}, which is not here") from error
+
+    tree, shards = sharded(file, open_shard, within)
+    return Preview("tensors", tensors=tree, shards={name: str(folder / shard) for name, shard in shards.items()})
+
+
+def _markdown(file: BinaryIO, place: markdown.Place) -> Preview | None:
+    text, is_whole = read_text(file, MAX_MARKDOWN)
+    if text is None:
         return None
-    shown = rows[:MAX_ROWS]
-    columns = list(dict.fromkeys(name for row in shown for name in row))[:MAX_COLUMNS]
-    cells = [[_cell(row[name]) if name in row else "" for name in columns] for row in shown]
-    whole = len(rows) <= MAX_ROWS and not any(lines[len(rows) :])
-    return Preview("rows", columns=columns, rows=cells, partial=not whole)
+    body = cards.split(text)[1]
+    is_whole = is_whole and len(body) <= markdown.MAX_MARKDOWN
+    return Preview("markdown", html=markdown.render(body, place), front=front_matter(text), partial=not is_whole)
 
 
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
-
-
-def _tensors(file: BinaryIO) -> Preview:
-    try:
-        header = safetensors.header(file)
-        header.pop("__metadata__", None)
-        found = [
-            Tensor(name, str(tensor["dtype"]), shape := tuple(map(int, tensor["shape"])), math.prod(shape))
-            for name, tensor in list(header.items())[:MAX_TENSORS]
-        ]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return Preview("binary")
-    return Preview("tensors", tensors=found, partial=len(header) > len(found))
+def _text(file: BinaryIO, name: str, page: int, problem: str | None) -> Preview:
+    """A page of a text's lines."""
+    text, is_whole = read_text(file, MAX_TEXT)
+    if text is None:
+        return Preview("binary", problem=problem)
+    start = (page - 1) * LINES
+    cut = (line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…" for line in text.removesuffix("\n").split("\n"))
+    lines = highlight.lines("\n".join(cut), name)
+    more = start + LINES < len(lines)
+    return Preview(
+        "text",
+        lines=lines[start : start + LINES],
+        first=start + 1,
+        more=more,
+        problem=problem,
+        partial=not is_whole and not more,
+    )

@@ -16,7 +16,8 @@ from lmcommons.hub.accounts.permissions import Action, allowed
 from lmcommons.hub.accounts.sign_in import COOKIE, form_secret
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import NotFound
-from lmcommons.hub.web import formatting, highlight
+from lmcommons.hub.repos import patches
+from lmcommons.hub.web import formatting
 from lmcommons.hub.web.assets import ASSETS, static
 from lmcommons.hub.web.language import LANGUAGES, language_of, translations
 from lmcommons.hub.web.visitors import visitor_known
@@ -36,23 +37,30 @@ COMPRESSED_FROM = 2000  # bytes; smaller pages fit into the first packets anyway
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """The template with `values`, as a page, or a part of one, for this browser in its visitor's language."""
+    html = text(request, template, status=status, **values)
+    return _compressed(request, HTMLResponse(html, status, {**HEADERS, "Cache-Control": "private, no-cache"}))
+
+
+def text(request: Request, template: str, **values: Any) -> str:
+    """The template with `values`, in the visitor's language."""
     hub = request.app.state.hub
     seen_by = visitor_known(request)
-    language = language_of(request)
-    html = (
-        _environment(language)
+    return (
+        _environment(language_of(request))
         .get_template(template)
         .render(
             hub_url=hub.settings.public_url,
-            status=status,
             address=addresses.raw_path(request) + (f"?{request.url.query}" if request.url.query else ""),
             visitor=seen_by,
             may=lambda action, target: allowed(seen_by, Action(action), target),
+            can_try=hub.trials.can_try,
+            waiting_cases=lambda: hub.moderation.waiting(seen_by),
+            likes=lambda repository: hub.likes.likes(seen_by, repository),
+            unread=lambda: hub.notifications.unread(seen_by),
             form_secret=form_secret(request.cookies[COOKIE]) if seen_by.name else "",
             **values,
         )
     )
-    return _compressed(request, HTMLResponse(html, status, {**HEADERS, "Cache-Control": "private, no-cache"}))
 
 
 def wants_part(request: Request) -> bool:
@@ -129,7 +137,8 @@ def _environment(language: str) -> Environment:
         "age": partial(_age, language=language),
         "count": formatting.count,
         "date": partial(_date, language=language),
-        "hunks": highlight.hunks,
+        "lines": patches.lines,
+        "initials": formatting.initials,
         "number": partial(numbers.format_decimal, locale=language),
         "parameters": _parameters,
         "short": _short,

@@ -4,10 +4,72 @@ from fastapi import APIRouter
 
 from lmcommons.hub.database.tables import RepositoryType
 from lmcommons.hub.web.rendering import asset
-from lmcommons.hub.web.views import files, home, languages, listing, people, repository, sign_in
+from lmcommons.hub.web.views import (
+    access_pages,
+    changes,
+    compare,
+    discussions,
+    editing,
+    files,
+    home,
+    languages,
+    leaderboards,
+    likes,
+    lineage,
+    listing,
+    new,
+    notifications,
+    operator,
+    organisations,
+    people,
+    profile,
+    pull_requests,
+    references,
+    reports,
+    repository,
+    rows,
+    security,
+    settings_pages,
+    sign_in,
+    try_it,
+    upload,
+    webhooks,
+)
 
-MODULES = (home, languages, listing, sign_in)
-REPOSITORY_MODULES = (repository, files)
+MODULES = (
+    home,
+    languages,
+    listing,
+    sign_in,
+    security,
+    profile,
+    notifications,
+    organisations,
+    reports,
+    operator,
+    new,
+    likes,
+    compare,
+    leaderboards,
+)
+REPOSITORY_MODULES = (
+    repository,
+    files,
+    changes,
+    editing,
+    upload,
+    references,
+    settings_pages,
+    access_pages,
+    webhooks,
+    likes,
+    discussions,
+    pull_requests,
+    rows,
+    lineage,
+    try_it,
+    leaderboards,
+)
 
 
 def _router() -> APIRouter:

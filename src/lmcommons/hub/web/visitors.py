@@ -69,7 +69,7 @@ def form_handler(
     """
 
     async def handle(request: Request) -> Response:
-        form = await _read(request)
+        form = await read_form(request)
         refuse_others(request, form, signed_in=signed_in)
         return await run_in_threadpool(answer_once, request, form, answer)
 
@@ -84,6 +84,7 @@ def refuse_others(request: Request, form: Form, *, signed_in: bool) -> None:
     """
     _refuse_other_sites(request)
     if signed_in and not is_own_form(request.cookies.get(COOKIE), form.get("form", "")):
+        request.state.unsent = form
         raise Forbidden("This form is not of your present session: load the page again, then send it")
 
 
@@ -109,7 +110,12 @@ def answer_once(request: Request, form: Form, answer: Callable[[Request, Form], 
     return response
 
 
-async def _read(request: Request) -> Form:
+async def read_form(request: Request) -> Form:
+    """The fields of a form that is no file.
+
+    Raises:
+        TooLarge: it is past the limit. BadRequest: it cannot be read.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -21,7 +21,7 @@ from lmcommons.files import atomic_directory, atomic_path, write_json
 from lmcommons.model.config import ModelConfig
 from lmcommons.model.families import Model
 from lmcommons.model.interop import bert, gpt2, llama, marian, t5, xlnet
-from lmcommons.model.interop.fields import special_tokens
+from lmcommons.model.interop.fields import CONSTRAINTS, special_tokens
 from lmcommons.model.interop.tensors import assemble, to_transformers
 from lmcommons.recipe import Family
 from lmcommons.tokenizer.vocabulary import token_names
@@ -75,6 +75,10 @@ def load(directory: Path, *, dtype: torch.dtype | None = torch.float32, device: 
         RequestError: the directory is not a model that we compute exactly: one line with the file and what is wrong.
     """
     fields = _read_json(directory / CONFIG)
+    if (directory / GENERATION_CONFIG).is_file():  # then `transformers` reads none of these from config.json
+        fields |= dict.fromkeys(CONSTRAINTS) | {
+            name: value for name, value in _read_json(directory / GENERATION_CONFIG).items() if name in CONSTRAINTS
+        }
     with _about(directory / CONFIG):
         name = _architecture(fields)
     stored = _read_tensors(directory)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from lmcommons.errors import RequestError
 from lmcommons.model.config import ModelConfig, Task
 
+CONSTRAINTS = ("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")  # on what a model writes
 ALIASES = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}  # two names of one function
 
 
@@ -32,6 +33,7 @@ def model_config(fields: Mapping[str, Any], needed: Mapping[str, str], **others:
         if theirs not in fields:
             raise RequestError(f"{theirs} is missing")
     tokens = {name: fields.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    tokens |= {name: fields[name] for name in CONSTRAINTS if fields.get(name) is not None}
     try:
         return ModelConfig(**{ours: fields[theirs] for ours, theirs in needed.items()}, **{**tokens, **others})
     except ValidationError as error:
@@ -59,7 +61,8 @@ def special_tokens(config: ModelConfig) -> dict[str, Any]:
     """The special tokens as `config.json` and `generation_config.json` have them."""
     fields = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     start = {"decoder_start_token_id": config.decoder_start_token_id} if config.kind == "encoder-decoder" else {}
-    return fields | start
+    constraints = {name: getattr(config, name) for name in CONSTRAINTS}
+    return fields | start | {name: value for name, value in constraints.items() if value not in (None, [])}
 
 
 def labels(fields: Mapping[str, Any]) -> list[str]:

@@ -74,7 +74,7 @@ def config_to_transformers(config: ModelConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_position_embeddings,
         "activation_function": config.hidden_act,
         "scale_embedding": config.scale_embedding,
-        "forced_eos_token_id": None,
+        "forced_eos_token_id": config.forced_eos_token_id,
         "init_std": config.initializer_range,
         "dropout": config.dropout,
         "attention_dropout": 0.0,

@@ -1,5 +1,7 @@
 """T5 as `transformers` 5 has it, with its first release (ReLU, tied logits) and 1.1 (gated, a matrix of its own).
 
+Its encoder is also a model by itself, which gives states for what others build on them.
+
 Since version 5, `config.json` calls all of them tied. Then `scale_decoder_outputs` tells them apart, and whether the
 logits have their own matrix is seen by its being stored.
 """
@@ -12,19 +14,22 @@ from lmcommons.model.config import ModelConfig, Task
 from lmcommons.model.interop.fields import ALIASES, class_of_task, model_config, require_unused
 from lmcommons.model.interop.tensors import Correspondence, Pair
 
-ARCHITECTURES: dict[str, Task] = {"T5ForConditionalGeneration": "language-modelling"}
+ENCODER = "T5EncoderModel"
+ARCHITECTURES: dict[str, Task] = {"T5ForConditionalGeneration": "language-modelling", ENCODER: "features"}
 EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
 UNUSED: dict[str, tuple[Any, ...]] = {"quantization_config": (None,)}
 
 
 def correspondence(config: ModelConfig) -> Correspondence:
     """Every weight of ours and theirs."""
-    pairs = [Pair("embedding", (EMBEDDING,)), *_stack(config, "encoder"), *_stack(config, "decoder")]
-    copies = {f"{side}.embed_tokens.weight": EMBEDDING for side in ("encoder", "decoder")}
-    if config.tie_word_embeddings:
-        copies[HEAD] = EMBEDDING
-    else:
-        pairs.append(Pair("head.weight", (HEAD,)))
+    sides = ("encoder",) if config.kind == "encoder" else ("encoder", "decoder")
+    pairs = [Pair("embedding", (EMBEDDING,)), *(pair for side in sides for pair in _stack(config, side))]
+    copies = {f"{side}.embed_tokens.weight": EMBEDDING for side in sides}
+    if config.task == "language-modelling":
+        if config.tie_word_embeddings:
+            copies[HEAD] = EMBEDDING
+        else:
+            pairs.append(Pair("head.weight", (HEAD,)))
     # a bias between target and source, which early checkpoints stored and nobody reads
     return Correspondence(tuple(pairs), copies, unused=r"EncDecAttention\.relative_attention_bias\.weight$")
 
@@ -34,7 +39,7 @@ def _stack(config: ModelConfig, side: str) -> Iterator[Pair]:
     first = f"{side}.block.0.layer.0.SelfAttention"
     yield Pair(f"{side}.relative_bias", (f"{first}.relative_attention_bias.weight",))
     yield Pair(f"{side}.norm.weight", (f"{side}.final_layer_norm.weight",))
-    for layer in range(config.num_hidden_layers if decoder else config.num_encoder_layers):
+    for layer in range(config.num_hidden_layers if decoder else _encoder_layers(config)):
         ours, theirs = f"{side}.layers.{layer}", f"{side}.block.{layer}.layer"
         yield Pair(f"{ours}.attention_norm.weight", (f"{theirs}.0.layer_norm.weight",))
         own = f"{theirs}.0.SelfAttention"
@@ -54,6 +59,10 @@ def _stack(config: ModelConfig, side: str) -> Iterator[Pair]:
         yield Pair(f"{ours}.feed_forward.down.weight", (f"{dense}.wo.weight",))
 
 
+def _encoder_layers(config: ModelConfig) -> int:
+    return config.num_encoder_layers if config.kind == "encoder-decoder" else config.num_hidden_layers
+
+
 def architecture(config: ModelConfig) -> str:
     """The class of `transformers` that computes the same."""
     return class_of_task(ARCHITECTURES, config)
@@ -64,11 +73,11 @@ def config_to_transformers(config: ModelConfig) -> dict[str, Any]:
     name = config.hidden_act.replace("gelu_new", "gelu") if config.gated else config.hidden_act
     return {
         "model_type": "t5",
-        "is_encoder_decoder": True,
+        "is_encoder_decoder": config.kind == "encoder-decoder",
         "d_model": config.hidden_size,
         "d_kv": config.head_dim,
         "d_ff": config.intermediate_size,
-        "num_layers": config.num_encoder_layers,
+        "num_layers": _encoder_layers(config),
         "num_decoder_layers": config.num_hidden_layers,
         "num_heads": config.num_attention_heads,
         "relative_attention_num_buckets": config.relative_attention_num_buckets,
@@ -99,8 +108,14 @@ def config_from_transformers(fields: dict[str, Any], name: str, stored: Collecti
         raise RequestError(f"scale_decoder_outputs True is not supported with a {HEAD} of its own; it must be False")
     else:
         tied = scaled
-    start = fields.get("decoder_start_token_id")
-    layers = fields.get("num_decoder_layers")
+    start, layers = fields.get("decoder_start_token_id"), fields.get("num_decoder_layers")
+    sides: dict[str, Any] = {
+        "num_encoder_layers": fields["num_layers"],
+        "num_hidden_layers": fields["num_layers"] if layers is None else layers,
+        "decoder_start_token_id": fields["pad_token_id"] if start is None else start,
+    }
+    if name == ENCODER:
+        sides = {"kind": "encoder", "num_hidden_layers": fields["num_layers"], "pooler": False}
     return model_config(
         fields,
         {
@@ -108,12 +123,11 @@ def config_from_transformers(fields: dict[str, Any], name: str, stored: Collecti
             "hidden_size": "d_model",
             "head_dim": "d_kv",
             "intermediate_size": "d_ff",
-            "num_encoder_layers": "num_layers",
             "num_attention_heads": "num_heads",
         },
         family="t5",
-        num_hidden_layers=fields["num_layers"] if layers is None else layers,
-        decoder_start_token_id=fields["pad_token_id"] if start is None else start,
+        task=ARCHITECTURES[name],
+        **sides,
         relative_attention_num_buckets=fields.get("relative_attention_num_buckets", 32),
         relative_attention_max_distance=fields.get("relative_attention_max_distance", 128),
         max_position_embeddings=fields.get("n_positions", 512),

@@ -76,7 +76,7 @@ class DiscussionEvent(Table):
     kind: Mapped[DiscussionEventKind]
     author_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    data: Mapped[dict[str, Any]] = mapped_column(default=dict)  # of all but comments, as the protocol has it
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)  # as the protocol has it; of comments, why it was hidden
     author: Mapped[Account | None] = relationship(lazy="joined")
     versions: Mapped[list["CommentVersion"]] = relationship(
         lazy="selectin",

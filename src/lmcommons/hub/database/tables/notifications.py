@@ -26,6 +26,7 @@ class Reason(StrEnum):
     ACCESS_ASKED = "access-asked"
     ACCEPTED = "access-accepted"
     REJECTED = "access-rejected"
+    MODERATED = "moderated"  # an administrator decided about something of theirs
 
 
 class Notification(Table):

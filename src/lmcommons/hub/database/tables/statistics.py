@@ -31,6 +31,7 @@ class SplitStatistics(Table):
     split: Mapped[str] = mapped_column(String(200))
     progress: Mapped[Progress] = mapped_column(default=Progress.WAITING, index=True)
     leased_until: Mapped[datetime] = mapped_column(default=now)  # until then nobody else takes what waits
+    attempts: Mapped[int] = mapped_column(default=0)  # a file may be such that the process dies of it
     rows: Mapped[int] = mapped_column(default=0)  # that were read
     found: Mapped[dict[str, Any] | None]  # as `repos/statistics.py` writes it
     error: Mapped[str | None] = mapped_column(String(2000))

@@ -1,14 +1,40 @@
 """Errors as a browser's user reads them."""
 
+from urllib.parse import urlsplit
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lmcommons.hub.errors import HubError
+from lmcommons.hub.errors import HubError, TooManyRequests
 from lmcommons.hub.web.rendering import page
+from lmcommons.hub.web.visitors import local, visitor
+
+UNWRITTEN = ("form", "once", "next")  # fields that a page fills in by itself
+SECRETS = ("password", "present", "wanted", "again", "code", "token", "secret")  # parts of names of fields
 
 
 def error_page(request: Request, error: HubError) -> Response:
-    """What went wrong, and what to do."""
+    """What went wrong, and what to do; with the texts of a form that came too late to be taken."""
+    if error.status < 500 and not isinstance(error, TooManyRequests):  # those must not cost a look into the database
+        visitor(request)
+    address = urlsplit(request.headers.get("referer", "") if request.method == "POST" else str(request.url))
     return page(
-        request, "error.html", status=error.status, message=error.message, identity=getattr(request.state, "id", None)
+        request,
+        "error.html",
+        status=error.status,
+        message=error.message,
+        seconds=error.headers.get("Retry-After"),
+        identity=getattr(request.state, "id", None),
+        is_unsent=hasattr(request.state, "unsent"),
+        texts=_texts(getattr(request.state, "unsent", {})),
+        back=local(f"{address.path}?{address.query}" if address.query else address.path),
     )
+
+
+def _texts(form: dict[str, str]) -> list[str]:
+    """What somebody wrote, as far as writing it again would be work."""
+    return [
+        text
+        for name, text in form.items()
+        if len(text.split()) > 1 and name not in UNWRITTEN and not any(part in name.lower() for part in SECRETS)
+    ]

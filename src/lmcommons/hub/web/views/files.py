@@ -1,4 +1,4 @@
-"""The files of a repository, and how they changed."""
+"""The files of a repository: folders, a file, a tensor of it."""
 
 from functools import partial
 
@@ -8,15 +8,17 @@ from starlette.responses import Response
 
 from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import Action
-from lmcommons.hub.database.tables import RepositoryType
-from lmcommons.hub.errors import EntryNotFound
+from lmcommons.hub.database.tables import Repository, RepositoryType
+from lmcommons.hub.errors import BadRequest, EntryNotFound
+from lmcommons.hub.repos import tensors
+from lmcommons.hub.repos.git import Entry, GitRepository
+from lmcommons.hub.rooms import Hub
+from lmcommons.hub.web.charts import Bars, histogram
 from lmcommons.hub.web.lookup import neighbours, page_number, place, repository_of
 from lmcommons.hub.web.previews import preview
-from lmcommons.hub.web.rendering import page
+from lmcommons.hub.web.rendering import page, wants_part
 
-PAGE = 30  # commits
 FOLDER_PAGE = 100  # files; each is followed to its last commit
-CHANGES = 200  # files of a commit's page
 
 
 def tree(request: Request, kind: RepositoryType) -> Response:
@@ -29,8 +31,8 @@ def tree(request: Request, kind: RepositoryType) -> Response:
     entries = git.entries(head.oid, path, start=start, limit=FOLDER_PAGE + 1)
     if number > 1 and not entries:
         raise EntryNotFound(f"{path or 'The first folder'} has no page {number}")
-    shown = [path, *(entry.path for entry in entries[:FOLDER_PAGE])]
-    last_commits = hub.last_commits.of(repository, head.oid, shown)
+    shown = entries[:FOLDER_PAGE]
+    last_commits = hub.last_commits.of(repository, head.oid, [path, *(entry.path for entry in shown)])
     return page(
         request,
         "files/tree.html",
@@ -41,7 +43,8 @@ def tree(request: Request, kind: RepositoryType) -> Response:
         path=path,
         refs=git.refs(),
         commit=last_commits.get(path, head),
-        entries=entries[:FOLDER_PAGE],
+        entries=shown,
+        in_xet=_in_xet(hub, shown),
         last_commits=last_commits,
         **neighbours(request, number, more=len(entries) > FOLDER_PAGE),
     )
@@ -51,10 +54,15 @@ def blob(request: Request, kind: RepositoryType) -> Response:
     """A file."""
     hub, repository, git = repository_of(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
-    commit = git.resolve(revision)
-    entry = git.entry(commit, path)
-    if entry.type == "directory":
-        raise EntryNotFound(f"{path} is a folder; its files are at {addresses.at(repository, 'tree', revision, path)}")
+    commit, entry = _file(git, repository, revision, path)
+    number = page_number(request)
+    shown = preview(
+        entry,
+        lambda path: hub.contents.open(repository, _file(git, repository, commit, path)[1]),
+        place(repository, revision, path),
+        page=number,
+        query=request.query_params,
+    )
     return page(
         request,
         "files/blob.html",
@@ -65,56 +73,68 @@ def blob(request: Request, kind: RepositoryType) -> Response:
         path=path,
         refs=git.refs(),
         entry=entry,
+        in_xet=_in_xet(hub, [entry]),
         last=hub.last_commits.of(repository, commit, [path]).get(path),
-        preview=preview(entry, partial(hub.contents.open, repository, entry), place(repository, revision, path)),
+        preview=shown,
+        is_source=request.query_params.get("view") == "source",
+        **neighbours(request, number, more=shown.more),
     )
 
 
-def commits(request: Request, kind: RepositoryType) -> Response:
-    """The history of a revision, or of one file or folder in it."""
-    _, repository, git = repository_of(request, kind)
+def tensor(request: Request, kind: RepositoryType) -> Response:
+    """The statistics of a tensor of a safetensors file."""
+    hub, repository, git = repository_of(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
-    number = page_number(request)
-    found = git.commits(revision, start=(number - 1) * PAGE, limit=PAGE + 1, path=path or None)
-    if not found:
-        raise EntryNotFound(f"{path or 'this page'} has no history at {revision}")
+    _, entry = _file(git, repository, revision, path)
+    name = request.query_params.get("name", "")
+    with hub.contents.open(repository, entry) as file:
+        try:
+            found = tensors.layout(file).get(name)
+        except ValueError as error:
+            raise BadRequest(f"{path}: {error}") from error
+        if found is None:
+            raise EntryNotFound(f"{path} has no tensor {name[:200]!r}")
+        try:
+            statistics, problem = tensors.statistics(file, found), None
+        except ValueError as error:
+            statistics, problem = None, str(error)
     return page(
         request,
-        "files/commits.html",
+        "files/statistics.html" if wants_part(request) else "files/tensor.html",
         section=kind,
         repository=repository,
         branch=git.default_branch,
         revision=revision,
         path=path,
         refs=git.refs(),
-        commits=found[:PAGE],
-        **neighbours(request, number, more=len(found) > PAGE),
+        tensor=found,
+        statistics=statistics,
+        problem=problem,
+        bars=_bars(statistics),
     )
 
 
-def commit(request: Request, kind: RepositoryType) -> Response:
-    """What a commit changed."""
-    _, repository, git = repository_of(request, kind, Action.READ)
-    revision, path = addresses.revision_and_path(request)
-    if path:
-        raise EntryNotFound(f"A commit's page shows all of it: {addresses.at(repository, 'commit', revision)}")
-    found = git.describe(revision)
-    changes = git.changes(found.oid)
-    return page(
-        request,
-        "files/commit.html",
-        section=kind,
-        repository=repository,
-        branch=git.default_branch,
-        commit=found,
-        changes=changes[:CHANGES],
-        total=len(changes),
-        additions=sum(change.additions for change in changes),
-        deletions=sum(change.deletions for change in changes),
-    )
+def _bars(statistics: tensors.Statistics | None) -> Bars | None:
+    if statistics is None or statistics.histogram is None:
+        return None
+    return histogram(statistics.histogram.edges, statistics.histogram.counts)
+
+
+def _file(git: GitRepository, repository: Repository, revision: str, path: str) -> tuple[str, Entry]:
+    """The commit of a revision, and the file at `path` in it."""
+    commit = git.resolve(revision)
+    entry = git.entry(commit, path)
+    if entry.type == "directory":
+        raise EntryNotFound(f"{path} is a folder; its files are at {addresses.at(repository, 'tree', revision, path)}")
+    return commit, entry
+
+
+def _in_xet(hub: Hub, entries: list[Entry]) -> set[str]:
+    """The sha256s of those of the large files that are made of Xet chunks."""
+    return set(hub.objects.xet.hash_of({entry.lfs.sha256 for entry in entries if entry.lfs}))
 
 
 def add_repository_routes(router: APIRouter, kind: RepositoryType, base: str) -> None:
     """The pages of a repository at `base`."""
-    for view in (tree, blob, commits, commit):
+    for view in (tree, blob, tensor):
         router.add_route(f"{base}/{view.__name__}/{{rest:path}}", partial(view, kind=kind))

@@ -1,19 +1,24 @@
-"""Lists of models and datasets, and search among them."""
+"""Lists of models and datasets: search, filters, order, pages."""
 
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lmcommons.hub.database.tables import Repository, RepositoryType
+from lmcommons.hub.errors import BadRequest
+from lmcommons.hub.repos.facets import FILTERS, SIZE, SIZES
 from lmcommons.hub.repos.search import Listing
+from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.lookup import LISTED, neighbours, page_number
 from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.visitors import visitor
 
 PAGE = 30  # repositories
+SEARCH_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,42 @@ class Shown:
     total: int
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A filter that is on, and the address of the list without it."""
+
+    filter: str
+    value: str
+    label: str
+    without: str
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A filter that can be put on: how many repositories it would leave, and the address of that list."""
+
+    label: str
+    count: int
+    address: str
+
+
 def listing(request: Request, kind: RepositoryType) -> Response:
-    """Search among models or datasets."""
+    """Search among models or datasets, and narrow the list down."""
+    hub: Hub = request.app.state.hub
     number = page_number(request)
-    search = request.query_params.get("search", "").strip()[:200]
+    asked = [(name, value) for name, value in request.query_params.multi_items() if name in (*FILTERS[kind], SIZE)]
+    search = request.query_params.get("search", "").strip()[:SEARCH_LIMIT]
     author = request.query_params.get("author") or None
     sort = request.query_params.get("sort") or (None if search else "lastModified")
-    query = Listing(search or None, author, sort=sort, offset=(number - 1) * PAGE, limit=PAGE)
+    query = Listing(
+        search or None,
+        author,
+        tags=[value for name, value in asked if name in FILTERS[kind]],
+        parameters=_parameters(kind, [value for name, value in asked if name not in FILTERS[kind]]),
+        sort=sort,
+        offset=(number - 1) * PAGE,
+        limit=PAGE,
+    )
     found = shown(request, kind, query)
     return page(
         request,
@@ -40,6 +74,9 @@ def listing(request: Request, kind: RepositoryType) -> Response:
         search=search,
         author=author,
         sort=sort,
+        chosen=[_chosen(request, kind, name, value) for name, value in dict.fromkeys(asked)],
+        filters=_offered(request, hub, kind, query, asked) if found.total else [],
+        unfiltered=_address(request, drop=asked),
         **neighbours(request, number, more=number * PAGE < found.total),
     )
 
@@ -49,6 +86,44 @@ def shown(request: Request, kind: RepositoryType, query: Listing) -> Shown:
     hub, actor = request.app.state.hub, visitor(request)
     found, _ = hub.search.listing(actor, kind, query)
     return Shown(found, hub.search.count(actor, kind, query))
+
+
+def _parameters(kind: RepositoryType, names: list[str]) -> tuple[int | None, int | None]:
+    """The least and most parameters of the class that is asked for."""
+    if not names:
+        return None, None
+    if kind is not RepositoryType.MODEL or len(set(names)) > 1 or names[0] not in SIZES:
+        raise BadRequest(f"size={names[-1][:20]}: models have one size, of {', '.join(SIZES)}")
+    return SIZES[names[0]]
+
+
+def _chosen(request: Request, kind: RepositoryType, name: str, value: str) -> Chosen:
+    label = value.removeprefix(f"{FILTERS[kind].get(name)}:")
+    return Chosen(name, value, label, _address(request, drop=[(name, value)]))
+
+
+def _offered(
+    request: Request, hub: Hub, kind: RepositoryType, query: Listing, asked: list[tuple[str, str]]
+) -> list[tuple[str, list[Offered]]]:
+    """The filters that would change the list, with their values."""
+    found = [
+        (
+            name,
+            [
+                Offered(choice.label, choice.count, _address(request, add=(name, choice.value)))
+                for choice in choices
+                if (name, choice.value) not in asked
+            ],
+        )
+        for name, choices in hub.facets.of(visitor(request), kind, query).items()
+    ]
+    return [(name, offered) for name, offered in found if offered]
+
+
+def _address(request: Request, *, drop: list[tuple[str, str]] | None = None, add: tuple[str, str] | None = None) -> str:
+    """This list with another filter, or without some; from its first page."""
+    kept = [pair for pair in request.query_params.multi_items() if pair not in (drop or []) and pair[0] != "page"]
+    return f"{request.url.path}?{urlencode([*kept, add] if add else kept)}"
 
 
 def add_routes(router: APIRouter) -> None:

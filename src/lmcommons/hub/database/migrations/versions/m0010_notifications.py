@@ -10,7 +10,7 @@ down_revision = "0009"
 
 REASONS = (
     *("mention", "opened", "reply", "review-asked", "reviewed", "merged", "closed", "reopened"),
-    *("access-asked", "access-accepted", "access-rejected"),
+    *("access-asked", "access-accepted", "access-rejected", "moderated"),
 )
 INDEXED = ("repository_id", "discussion_id", "event_id", "actor_id", "created_at", "mail_at")
 

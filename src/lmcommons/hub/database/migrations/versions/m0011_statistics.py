@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("split", sa.String(length=200), nullable=False),
         sa.Column("progress", sa.String(length=16), nullable=False),
         sa.Column("leased_until", UtcDateTime(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("rows", sa.Integer(), nullable=False),
         sa.Column("found", sa.JSON(), nullable=True),
         sa.Column("error", sa.String(length=2000), nullable=True),

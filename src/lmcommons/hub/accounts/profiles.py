@@ -1,0 +1,89 @@
+"""What people and organisations say of themselves: names, a few words, an address of their own."""
+
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+
+from lmcommons.hub.accounts.accounts import FULLNAME_LIMIT, check_email, find_account, find_user
+from lmcommons.hub.accounts.permissions import Action, Actor, require
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.database.tables import Account, AccountKind, Event
+from lmcommons.hub.errors import BadRequest, Unauthorized
+
+BIO_LIMIT, WEBSITE_LIMIT = 500, 200  # characters
+
+
+class Profiles:
+    """The profiles of a hub."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def change(
+        self,
+        actor: Actor,
+        name: str,
+        *,
+        fullname: str,
+        bio: str,
+        website: str,
+        private_by_default: bool | None = None,
+    ) -> Account:
+        """Change what an account says of itself; `private_by_default` is of an organisation's new repositories.
+
+        Raises:
+            Unauthorized, Forbidden: it is neither the actor's nor an organisation that the actor administers.
+            BadRequest: something is too long, or no web address.
+        """
+        checked = {
+            "fullname": _short(fullname, "full name", FULLNAME_LIMIT) or name,
+            "bio": _short(bio, "text about you", BIO_LIMIT),
+            "website": _website(website),
+        }
+        with self._database.write() as session:
+            account = find_account(session, name)
+            require(actor, Action.ADMINISTER, account)
+            for column, value in checked.items():
+                setattr(account, column, value)
+            if private_by_default is not None and account.kind is AccountKind.ORGANISATION:
+                account.private_by_default = private_by_default
+            session.add(Event(kind="account.changed", actor=actor.name, data={"name": account.name}))
+        return account
+
+    def change_email(self, actor: Actor, email: str) -> None:
+        """Change the actor's own address, which nobody else is shown; an empty one removes it.
+
+        Raises:
+            Unauthorized: nobody is signed in. BadRequest: it is no address.
+        """
+        with self._database.write() as session:
+            account = _own(session, actor)
+            account.email = check_email(email.strip())
+            session.add(Event(kind="account.email", actor=account.name))
+
+
+def _own(session: Session, actor: Actor) -> Account:
+    if actor.name is None:
+        raise Unauthorized("You must be signed in to change your account")
+    account = find_user(session, actor.name)
+    require(actor, Action.ADMINISTER, account)
+    return account
+
+
+def _short(text: str, what: str, limit: int) -> str:
+    text = text.strip()
+    if len(text) > limit or "\0" in text:
+        raise BadRequest(f"The {what} has {len(text):,} characters; at most {limit:,} are allowed, none of them NUL")
+    return text
+
+
+def _website(text: str) -> str:
+    text = _short(text, "web address", WEBSITE_LIMIT)
+    try:
+        parts = urlsplit(text)
+        valid = not text or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None)
+    except ValueError:
+        valid = False
+    if not valid or not text.isprintable() or " " in text:
+        raise BadRequest(f"{text[:80]!r} is not a web address like https://example.org")
+    return text

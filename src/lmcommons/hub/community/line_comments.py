@@ -1,0 +1,170 @@
+"""Comments on lines of the files that a pull request changes.
+
+Each is a line of the discussion that names its place: a path, a side of the difference, the number of a line, and the
+commit in which that is so. Those at one place are a thread; it is outdated when the pull request has another content
+there since.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import get_args
+
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
+from lmcommons.hub.community import discussions, notifications
+from lmcommons.hub.community.pull_requests import Compared, PullRequests
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.database.tables import Discussion, DiscussionEvent, DiscussionEventKind, Reason, Repository
+from lmcommons.hub.errors import BadRequest, Conflict, HubError, RevisionNotFound
+from lmcommons.hub.repos import patches
+from lmcommons.hub.repos.git import GitRepository
+from lmcommons.hub.repos.patches import Side
+from lmcommons.hub.repos.repositories import Repositories
+
+EXCERPT = 4  # lines that end with the one that was commented on
+EXCERPT_LIMIT = 1 << 20  # bytes of a file from which they are taken
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file, in a commit that is on one side of the difference."""
+
+    path: str
+    side: Side
+    line: int
+    commit: str
+
+
+@dataclass(frozen=True)
+class Thread:
+    """What was said of one place."""
+
+    place: Place
+    comments: Sequence[DiscussionEvent]
+    outdated: bool
+
+
+class LineComments:
+    """The comments on lines of a hub's pull requests."""
+
+    def __init__(self, database: Database, repositories: Repositories, pull_requests: PullRequests) -> None:
+        self._database = database
+        self._repositories = repositories
+        self._pull_requests = pull_requests
+
+    def comment(
+        self,
+        actor: Actor,
+        repository: Repository,
+        number: int,
+        path: str,
+        side: str,
+        line: int,
+        text: str,
+        *,
+        commit: str | None = None,
+    ) -> DiscussionEvent:
+        """Comment on a line that the difference shows.
+
+        Args:
+            side: "old" is before the pull request, "new" after it.
+            commit: the one of that side in which the line was seen; None is the present one.
+
+        Raises:
+            BadRequest: no pull request, or no such line in what it changes. Conflict: the file changed since `commit`.
+        """
+        require(actor, Action.DISCUSS, repository)
+        require(actor, Action.READ, repository)
+        if side not in get_args(Side):
+            raise BadRequest(f"Unknown side {side[:20]!r}: one of old, new")
+        text = discussions.check_text(text)
+        with self._database.read() as session:
+            discussion = discussions.find(session, repository, number)
+        compared = self._pull_requests.compared(repository, discussion)
+        place = Place(path, "old" if side == "old" else "new", line, compared.commit(side))
+        git = self._repositories.git(repository)
+        if commit is not None and _content(git, commit, path) != _content(git, place.commit, path):
+            raise Conflict(f"{path} changed in {repository.full_name}#{number} since you looked: load the page again")
+        if not any(each.number(place.side) == line for each in _lines(git, compared, path)):
+            raise BadRequest(f"{path}: {repository.full_name}#{number} shows no line {line} on the {side} side")
+        return self._add(actor, repository, number, place, text)
+
+    def reply(self, actor: Actor, repository: Repository, number: int, to: int, text: str) -> DiscussionEvent:
+        """Answer a comment on a line, at its place.
+
+        Raises:
+            NotFound: no such comment. BadRequest: it is not on a line.
+        """
+        require(actor, Action.DISCUSS, repository)
+        text = discussions.check_text(text)
+        with self._database.read() as session:
+            event = discussions.find_comment(session, discussions.find(session, repository, number), to)
+        if event.kind is not DiscussionEventKind.LINE:
+            raise BadRequest("This comment is not on a line of a file: comment on the whole")
+        return self._add(actor, repository, number, place_of(event), text)
+
+    def threads(
+        self, repository: Repository, discussion: Discussion, events: Iterable[DiscussionEvent]
+    ) -> dict[int, Thread]:
+        """The threads among the lines of a pull request, each by the id of its first comment."""
+        grouped: dict[Place, list[DiscussionEvent]] = {}
+        for event in events:
+            if event.kind is DiscussionEventKind.LINE:
+                grouped.setdefault(place_of(event), []).append(event)
+        if not grouped:
+            return {}
+        git = self._repositories.git(repository)
+        compared: Compared | None = None
+        with suppress(RevisionNotFound):  # the branch it was for was removed
+            compared = self._pull_requests.compared(repository, discussion)
+        return {
+            comments[0].id: Thread(place, comments, _is_outdated(git, place, compared))
+            for place, comments in grouped.items()
+        }
+
+    def excerpt(self, actor: Actor, repository: Repository, place: Place) -> Sequence[str]:
+        """The line at a place and some before it; nothing for who may not read files, or where it is gone."""
+        if not allowed(actor, Action.READ, repository):
+            return ()
+        git = self._repositories.git(repository)
+        oid = _content(git, place.commit, place.path)
+        if oid is None or git.blob_size(oid) > EXCERPT_LIMIT:
+            return ()
+        text = git.read(oid).decode(errors="replace").split("\n")
+        return text[max(0, place.line - EXCERPT) : place.line]
+
+    def _add(self, actor: Actor, repository: Repository, number: int, place: Place, text: str) -> DiscussionEvent:
+        with self._database.write() as session:
+            discussion = discussions.find(session, repository, number)
+            discussions.check_room(session, discussion, text)
+            data = {"path": place.path, "side": place.side, "line": place.line, "commit": place.commit}
+            event = discussions.add_event(session, actor, discussion, DiscussionEventKind.LINE, data)
+            discussions.add_version(session, discussion, event, text)
+            discussions.record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
+            notifications.tell(session, actor, repository, discussion, Reason.REPLY, event=event, text=text)
+        return event
+
+
+def place_of(event: DiscussionEvent) -> Place:
+    """Where a comment on a line is."""
+    return Place(event.data["path"], event.data["side"], event.data["line"], event.data["commit"])
+
+
+def _lines(git: GitRepository, compared: Compared, path: str) -> list[patches.Line]:
+    patch = next((change.patch for change in git.changes(compared.head, compared.base) if change.path == path), None)
+    return patches.lines(patch or "")
+
+
+def _is_outdated(git: GitRepository, place: Place, compared: Compared | None) -> bool:
+    if compared is None:
+        return True
+    present = compared.commit(place.side)
+    return present != place.commit and _content(git, present, place.path) != _content(git, place.commit, place.path)
+
+
+def _content(git: GitRepository, commit: str, path: str) -> str | None:
+    """What names the content of a file; None where there is none."""
+    try:
+        return git.entry(commit, path).oid
+    except HubError:
+        return None

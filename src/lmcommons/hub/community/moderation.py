@@ -1,0 +1,376 @@
+"""Moderation: members report, administrators decide, authors appeal, and another administrator decides that.
+
+What is hidden stays whole and can be shown again: a repository is there for those alone who manage it
+(`permissions.allowed`), a discussion is not found, a comment has no text that anybody reads, a person cannot sign in.
+Every step is in the log of events.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, func, select, update
+from sqlalchemy.orm import Session
+
+from lmcommons.hub.accounts.accounts import find_account
+from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor, allowed, operates, require
+from lmcommons.hub.community import notifications
+from lmcommons.hub.community.discussions import find, find_comment
+from lmcommons.hub.community.own import own_account
+from lmcommons.hub.database.sessions import Database
+from lmcommons.hub.database.tables import (
+    Account,
+    AccountKind,
+    CaseStatus,
+    CommentVersion,
+    Discussion,
+    DiscussionEvent,
+    Event,
+    ModerationCase,
+    ModerationReport,
+    Reason,
+    ReportedKind,
+    Repository,
+    now,
+)
+from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, TooLarge, TooManyRequests
+
+TEXT_LIMIT = 4_000  # characters of a reason, a note or an appeal
+REPORTS_LIMIT = 50  # of one member, on which nobody has decided yet
+
+SHUT = (CaseStatus.HIDDEN, CaseStatus.APPEALED, CaseStatus.UPHELD)
+WAITING = (CaseStatus.OPEN, CaseStatus.APPEALED)  # for an administrator
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that can be reported: what it is called, and whose it is."""
+
+    kind: ReportedKind
+    id: int
+    name: str
+    author_id: int | None
+
+
+class Moderation:
+    """The reports of a hub and the decisions on them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ------------------------------------------------------------ reporting
+
+    def report(
+        self,
+        actor: Actor,
+        repository: Repository,
+        reason: str,
+        *,
+        number: int | None = None,
+        comment: int | None = None,
+    ) -> ModerationCase:
+        """Report a repository; with a `number` a discussion in it, and with the id of a `comment` that one there.
+
+        Raises:
+            Unauthorized, Forbidden: nobody is signed in, or the token may not take part. NotFound: no such thing.
+            BadRequest, TooLarge: no reason, or too long a one. TooManyRequests: too many reports that wait.
+            Conflict: it is hidden already.
+        """
+        require(actor, Action.SEE, repository)
+        with self._database.write() as session:
+            own_account(session, actor, Action.DISCUSS)
+            return _report(session, actor, _target(session, repository, number, comment), reason)
+
+    def report_account(self, actor: Actor, name: str, reason: str) -> ModerationCase:
+        """Report a person or an organisation; raises as `report`."""
+        with self._database.write() as session:
+            own_account(session, actor, Action.DISCUSS)
+            account = find_account(session, name)
+            target = Target(ReportedKind.ACCOUNT, account.id, account.name, account.id)
+            return _report(session, actor, target, reason)
+
+    # ------------------------------------------------------------ looking
+
+    def queue(
+        self, actor: Actor, status: CaseStatus | None = None, *, offset: int = 0, limit: int = 30
+    ) -> tuple[Sequence[ModerationCase], int]:
+        """The cases that wait for an administrator, or all that stand so, the oldest first; and how many there are.
+
+        Raises:
+            Forbidden: the actor is no administrator.
+        """
+        _require_operator(actor)
+        chosen = ModerationCase.status.in_(WAITING if status is None else (status,))
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(ModerationCase).where(chosen)) or 0
+            rows = select(ModerationCase).where(chosen).order_by(ModerationCase.id)
+            return session.scalars(rows.offset(offset).limit(limit)).all(), total
+
+    def waiting(self, actor: Actor) -> int:
+        """How many cases wait for an administrator; 0 for others."""
+        if not operates(actor):
+            return 0
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).where(ModerationCase.status.in_(WAITING))) or 0
+
+    def find(self, actor: Actor, case_id: int) -> ModerationCase:
+        """A case, for administrators; for those who answer for what was hidden, from the decision on.
+
+        Raises:
+            NotFound: there is none, or it is nothing of the actor's.
+        """
+        with self._database.read() as session:
+            found = _find(session, case_id)
+            decided = found.decided_at is not None and found.status is not CaseStatus.DISMISSED
+            if not operates(actor) and not (decided and _answers_for(session, actor, found)):
+                raise NotFound(f"There is no case {case_id}")
+            return found
+
+    def about(self, actor: Actor) -> Sequence[ModerationCase]:
+        """What was decided about the actor's own repositories, discussions and comments, the latest first."""
+        chosen = select(ModerationCase).where(
+            ModerationCase.author_id == actor.account_id,
+            ModerationCase.kind != ReportedKind.ACCOUNT,
+            ModerationCase.status.in_((*SHUT, CaseStatus.RESTORED)),
+        )
+        with self._database.read() as session:
+            return session.scalars(chosen.order_by(ModerationCase.id.desc())).all()
+
+    def hiding(self, repository: Repository) -> ModerationCase | None:
+        """The case that a hidden repository is hidden by."""
+        with self._database.read() as session:
+            found: ModerationCase | None = session.scalar(
+                _of(ReportedKind.REPOSITORY, repository.id).where(ModerationCase.status.in_(SHUT))
+            )
+            return found
+
+    def deciders(self, case: ModerationCase) -> int:
+        """How many administrators could decide an appeal: neither who decided first nor the author."""
+        with self._database.read() as session:
+            ids = session.scalars(select(Account.id).where(Account.is_admin, Account.disabled.is_(False)))
+            return sum(id_ not in (case.decided_by_id, case.author_id) for id_ in ids)
+
+    def text(self, actor: Actor, case: ModerationCase) -> str | None:
+        """What was reported: the title of a discussion, or the present text of a comment, hidden or not.
+
+        Raises:
+            Forbidden: the actor is no administrator.
+        """
+        _require_operator(actor)
+        with self._database.read() as session:
+            if case.kind is ReportedKind.DISCUSSION:
+                return session.scalar(select(Discussion.title).where(Discussion.id == case.target_id))
+            if case.kind is ReportedKind.COMMENT:
+                versions = select(CommentVersion.text).where(CommentVersion.event_id == case.target_id)
+                return session.scalar(versions.order_by(CommentVersion.id.desc()).limit(1))
+        return None
+
+    # ------------------------------------------------------------ deciding
+
+    def decide(self, actor: Actor, case_id: int, *, hide: bool, note: str) -> ModerationCase:
+        """Hide what was reported, or leave it; the author reads the note.
+
+        Raises:
+            Forbidden: the actor is no administrator, or the author. Conflict: it was decided before, or is gone.
+            BadRequest: an organisation was reported, whose repositories are hidden one by one; or no note.
+        """
+        with self._database.write() as session:
+            case = _of_others(session, actor, case_id)
+            if case.status is not CaseStatus.OPEN:
+                raise Conflict(f"Case {case.id} was decided before: it is {case.status}")
+            if hide:
+                _show(session, case, shown=False)
+            case.status = CaseStatus.HIDDEN if hide else CaseStatus.DISMISSED
+            case.decided_by, case.decided_at = session.get(Account, actor.account_id), now()
+            case.note = _checked(note, "note", required=hide)
+            _record(session, "moderation.decided", actor, case)
+            if hide:
+                _tell(session, case)
+        return case
+
+    def restore(self, actor: Actor, case_id: int, *, note: str) -> ModerationCase:
+        """Show again what was hidden.
+
+        Raises:
+            Forbidden: the actor is no administrator, or the author.
+            Conflict: it is not hidden, or an appeal waits, which decides it.
+        """
+        with self._database.write() as session:
+            case = _of_others(session, actor, case_id)
+            if case.status not in (CaseStatus.HIDDEN, CaseStatus.UPHELD):
+                raise Conflict(f"Case {case.id} is {case.status}; only what is hidden can be restored")
+            _show(session, case, shown=True)
+            case.status = CaseStatus.RESTORED
+            case.note = _checked(note, "note", required=False) or case.note
+            _record(session, "moderation.restored", actor, case)
+            _tell(session, case)
+        return case
+
+    def appeal(self, actor: Actor, case_id: int, text: str) -> ModerationCase:
+        """Ask once that another administrator looks at it again.
+
+        Raises:
+            NotFound: no such case about something of the actor's. Conflict: it is not hidden, or was appealed before.
+            BadRequest, TooLarge: no text, or too long a one.
+        """
+        with self._database.write() as session:
+            own_account(session, actor, Action.DISCUSS)
+            case = _find(session, case_id)
+            if not _answers_for(session, actor, case):
+                raise NotFound(f"There is no case {case_id}")
+            if case.status is not CaseStatus.HIDDEN or case.appeal is not None:
+                raise Conflict(f"Case {case.id} is {case.status}; what is hidden can be appealed once")
+            case.appeal, case.appealed_at = _checked(text, "appeal", required=True), now()
+            case.status = CaseStatus.APPEALED
+            _record(session, "moderation.appealed", actor, case)
+        return case
+
+    def decide_appeal(self, actor: Actor, case_id: int, *, restore: bool, note: str) -> ModerationCase:
+        """Show again what was hidden, or keep it hidden for good.
+
+        Raises:
+            Forbidden: the actor is no administrator, the author, or decided first. Conflict: no appeal waits.
+            BadRequest: no note.
+        """
+        with self._database.write() as session:
+            case = _of_others(session, actor, case_id)
+            if case.status is not CaseStatus.APPEALED:
+                raise Conflict(f"Case {case.id} is {case.status}; no appeal waits")
+            if case.decided_by_id == actor.account_id:
+                raise Forbidden("An appeal is decided by another administrator than the one who decided first")
+            if restore:
+                _show(session, case, shown=True)
+            case.status = CaseStatus.RESTORED if restore else CaseStatus.UPHELD
+            case.appeal_decided_by, case.appeal_decided_at = session.get(Account, actor.account_id), now()
+            case.appeal_note = _checked(note, "note", required=True)
+            _record(session, "moderation.appeal_decided", actor, case)
+            _tell(session, case)
+        return case
+
+
+def _target(session: Session, repository: Repository, number: int | None, comment: int | None) -> Target:
+    if number is None:
+        author_id = repository.account_id if repository.account.kind is AccountKind.USER else repository.creator_id
+        return Target(ReportedKind.REPOSITORY, repository.id, repository.path, author_id)
+    discussion = find(session, repository, number)
+    name = f"{repository.path}#{number}"
+    if comment is None:
+        return Target(ReportedKind.DISCUSSION, discussion.id, name, discussion.author_id)
+    event = find_comment(session, discussion, comment)
+    return Target(ReportedKind.COMMENT, event.id, name, event.author_id)
+
+
+def _report(session: Session, actor: Actor, target: Target, reason: str) -> ModerationCase:
+    reason = _checked(reason, "reason", required=True) or ""
+    case: ModerationCase | None = session.scalar(
+        _of(target.kind, target.id).where(ModerationCase.status.in_((CaseStatus.OPEN, *SHUT)))
+    )
+    if case is not None and case.status is not CaseStatus.OPEN:
+        raise Conflict(f"{target.name} is hidden already")
+    waiting = select(func.count()).join_from(ModerationReport, ModerationCase)
+    mine = and_(ModerationReport.reporter_id == actor.account_id, ModerationCase.status == CaseStatus.OPEN)
+    if (session.scalar(waiting.where(mine)) or 0) >= REPORTS_LIMIT:
+        raise TooManyRequests(f"{REPORTS_LIMIT} reports of yours wait for a decision; wait until some are decided")
+    if case is None:
+        case = ModerationCase(kind=target.kind, target_id=target.id, name=target.name, author_id=target.author_id)
+        session.add(case)
+        session.flush()
+    if any(report.reporter_id == actor.account_id for report in case.reports):
+        raise Conflict(f"You have reported {target.name} already; an administrator will look at it")
+    case.reports.append(ModerationReport(reporter=session.get(Account, actor.account_id), reason=reason))
+    _record(session, "moderation.reported", actor, case)
+    return case
+
+
+def _of(kind: ReportedKind, target_id: int) -> Select[Any]:
+    chosen = select(ModerationCase).where(ModerationCase.kind == kind, ModerationCase.target_id == target_id)
+    return chosen.order_by(ModerationCase.id.desc()).limit(1)
+
+
+def _find(session: Session, case_id: int) -> ModerationCase:
+    found = session.get(ModerationCase, case_id)
+    if found is None:
+        raise NotFound(f"There is no case {case_id}")
+    return found
+
+
+def _of_others(session: Session, actor: Actor, case_id: int) -> ModerationCase:
+    """A case that the actor may decide on."""
+    _require_operator(actor)
+    found = _find(session, case_id)
+    if found.author_id == actor.account_id:
+        raise Forbidden("Nobody decides about what is their own; another administrator does")
+    return found
+
+
+def _require_operator(actor: Actor) -> None:
+    if not operates(actor):
+        raise Forbidden("Reports are for administrators of the hub")
+
+
+def _answers_for(session: Session, actor: Actor, case: ModerationCase) -> bool:
+    if case.kind is ReportedKind.REPOSITORY:
+        repository = session.get(Repository, case.target_id)
+        return repository is not None and allowed(actor, Action.MANAGE, repository)
+    return actor.account_id is not None and case.author_id == actor.account_id
+
+
+def _show(session: Session, case: ModerationCase, *, shown: bool) -> None:
+    """Hide what a case is about, or show it again.
+
+    Raises:
+        Conflict: it is gone. BadRequest: it is an organisation.
+    """
+    if case.kind is ReportedKind.COMMENT:
+        of_comment = CommentVersion.event_id == case.target_id
+        session.execute(update(CommentVersion).where(of_comment).values(withheld=not shown))
+        return
+    tables = {
+        ReportedKind.REPOSITORY: Repository,
+        ReportedKind.DISCUSSION: Discussion,
+        ReportedKind.ACCOUNT: Account,
+    }
+    found = session.get(tables[case.kind], case.target_id)
+    if isinstance(found, Repository):
+        found.hidden = not shown
+    elif isinstance(found, Discussion):
+        found.withheld = not shown
+    elif isinstance(found, Account) and found.kind is AccountKind.USER:
+        found.disabled = not shown
+    elif isinstance(found, Account) and found.kind is AccountKind.ORGANISATION:
+        raise BadRequest(f"{found.name} is an organisation: hide its repositories one by one, or disable its members")
+    else:
+        raise Conflict(f"{case.name} is gone")
+
+
+def _tell(session: Session, case: ModerationCase) -> None:
+    """Tell the author of a decision; who shut somebody out cannot tell them here."""
+    repository_id: int | None = None
+    if case.kind is ReportedKind.REPOSITORY:
+        repository_id = case.target_id
+    elif case.kind is not ReportedKind.ACCOUNT:
+        discussions = select(Discussion.repository_id)
+        if case.kind is ReportedKind.DISCUSSION:
+            discussions = discussions.where(Discussion.id == case.target_id)
+        else:
+            discussions = discussions.join(DiscussionEvent).where(DiscussionEvent.id == case.target_id)
+        repository_id = session.scalar(discussions)
+    repository = session.get(Repository, repository_id) if repository_id is not None else None
+    if repository is not None and case.author_id is not None:
+        session.flush()
+        notifications.add(session, ANONYMOUS, repository, {case.author_id: Reason.MODERATED})
+
+
+def _checked(text: str, what: str, *, required: bool) -> str | None:
+    text = text.strip()
+    if len(text) > TEXT_LIMIT:
+        raise TooLarge(f"The {what} has {len(text):,} characters; at most {TEXT_LIMIT:,} are allowed")
+    if required and not text:
+        raise BadRequest(f"Write a {what}: others need to understand it")
+    return text or None
+
+
+def _record(session: Session, kind: str, actor: Actor, case: ModerationCase) -> None:
+    told = {"case": case.id, "kind": case.kind, "name": case.name, "status": case.status}
+    repository_id = case.target_id if case.kind is ReportedKind.REPOSITORY else None
+    session.add(Event(kind=kind, actor=actor.name, repository_id=repository_id, data=told))

@@ -1,0 +1,141 @@
+"""What an operator looks at: the log of events, what is stored, whether the hub is well. The pages of /operator ask.
+
+Each raises Forbidden when the actor is no administrator of the hub.
+"""
+
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, select
+
+from lmcommons import __version__
+from lmcommons.hub.accounts.permissions import Actor, operates
+from lmcommons.hub.database.migrations import NEWEST
+from lmcommons.hub.database.tables import (
+    Account,
+    AccountKind,
+    Bucket,
+    Event,
+    Repository,
+    RepositoryObject,
+    RepositoryType,
+)
+from lmcommons.hub.errors import Forbidden
+from lmcommons.hub.operating import health
+from lmcommons.hub.repos.search import WITHOUT_CARD
+from lmcommons.hub.rooms import Hub
+
+LARGEST = 20  # repositories
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user or an organisation as an operator sees it: bytes stored in the namespace, last sign of life."""
+
+    account: Account
+    used: int
+    last_seen: datetime | None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What is stored: large objects and their bytes, each counted once; repositories; buckets and their bytes."""
+
+    objects: int
+    object_bytes: int
+    repositories: dict[RepositoryType, tuple[int, int]]  # how many, and bytes of their present files
+    buckets: int
+    bucket_bytes: int
+    largest: Sequence[Repository]
+    limited: Sequence[Person]  # accounts with a quota
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether the hub is well: what is wrong by part, versions, disks, threads of this process."""
+
+    problems: dict[str, str]
+    version: str
+    schema: str
+    database: str  # its kind
+    database_version: str
+    disks: dict[str, tuple[int, int]]  # free and all bytes of the file systems of the parts
+    threads: Sequence[str]
+
+
+def people(
+    hub: Hub, actor: Actor, kind: AccountKind, text: str, *, offset: int, limit: int
+) -> tuple[list[Person], int]:
+    """Users or organisations by name, of those whose name or address has `text` in it; and how many there are."""
+    _require(actor)
+    found, total = hub.accounts.listing(kind, text, offset=offset, limit=limit)
+    return _persons(hub, found), total
+
+
+def events(
+    hub: Hub,
+    actor: Actor,
+    *,
+    kind: str = "",
+    by: str = "",
+    about: str = "",
+    before: int | None = None,
+    limit: int = 50,
+) -> Sequence[Event]:
+    """The log, the last first, before the event of that id: of kinds that begin so, by an account, about a name."""
+    _require(actor)
+    chosen: list[ColumnElement[bool]] = []
+    if kind:
+        chosen.append(Event.kind.startswith(kind, autoescape=True))
+    if by:
+        chosen.append(func.lower(Event.actor) == by.lower())
+    if about:
+        chosen.append(Event.data["name"].as_string().icontains(about, autoescape=True))
+    if before is not None:
+        chosen.append(Event.id < before)
+    with hub.database.read() as session:
+        return session.scalars(select(Event).where(*chosen).order_by(Event.id.desc()).limit(limit)).all()
+
+
+def storage(hub: Hub, actor: Actor) -> Storage:
+    """What the hub stores."""
+    _require(actor)
+    once = select(func.max(RepositoryObject.size).label("size")).group_by(RepositoryObject.sha256).subquery()
+    by_type = select(Repository.type, func.count(), func.sum(Repository.storage)).group_by(Repository.type)
+    with hub.database.read() as session:
+        objects, object_bytes = session.execute(select(func.count(), func.sum(once.c.size)).select_from(once)).one()
+        repositories = {kind: (count, int(size or 0)) for kind, count, size in session.execute(by_type)}
+        buckets, bucket_bytes = session.execute(select(func.count(), func.sum(Bucket.size)).select_from(Bucket)).one()
+        largest = select(Repository).order_by(Repository.storage.desc(), Repository.id).limit(LARGEST)
+        rows = session.scalars(largest.options(WITHOUT_CARD)).all()
+        limited = session.scalars(select(Account).where(Account.quota.is_not(None)).order_by(Account.name_key)).all()
+    persons = _persons(hub, limited)
+    return Storage(objects, int(object_bytes or 0), repositories, buckets, int(bucket_bytes or 0), rows, persons)
+
+
+def state(hub: Hub, actor: Actor) -> Health:
+    """Whether the hub is well, as /healthz says it, and what else an operator wants to know then."""
+    _require(actor)
+    with hub.database.read() as session:
+        kind = session.get_bind().dialect.name
+        asked = func.sqlite_version() if kind == "sqlite" else func.version()
+        database_version = str(session.scalar(select(asked)))
+    disks = {}
+    for part, directory in (("repositories", hub.settings.repositories_dir), ("objects", hub.objects.blobs.staging)):
+        usage = shutil.disk_usage(directory)
+        disks[part] = (usage.free, usage.total)
+    threads = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+    return Health(health.problems(hub), __version__, NEWEST, kind, database_version, disks, threads)
+
+
+def _persons(hub: Hub, accounts: Sequence[Account]) -> list[Person]:
+    seen = hub.accounts.last_seen(accounts)
+    return [Person(each, hub.accounts.used(each.id), seen.get(each.id)) for each in accounts]
+
+
+def _require(actor: Actor) -> None:
+    if not operates(actor):
+        raise Forbidden("This is for administrators of the hub")

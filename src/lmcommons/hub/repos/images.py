@@ -1,0 +1,56 @@
+"""How large an image is, by its header: nothing is decoded, so one that unpacks to gigabytes does no harm here.
+
+Sources: PNG (W3C, chapter 11.2.2), GIF89a (chapter 18), JPEG (ITU-T T.81, annex B.2.2), WebP (RFC 9649).
+"""
+
+from typing import BinaryIO, Literal
+
+HEADER_LIMIT = 256 << 10  # bytes; a JPEG may have a small image of itself before its size
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def dimensions(file: BinaryIO) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG, GIF, JPEG or WebP; None where its header does not say it."""
+    head = file.read(HEADER_LIMIT)
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR":
+        return _pair(head[16:24], 4, "big")
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return _pair(head[6:10], 2, "little")
+    if head.startswith(b"\xff\xd8"):
+        return _jpeg(head)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return _webp(head)
+    return None
+
+
+def _pair(content: bytes, size: int, order: Literal["big", "little"]) -> tuple[int, int] | None:
+    """Two numbers of `size` bytes each."""
+    if len(content) < 2 * size:
+        return None
+    return int.from_bytes(content[:size], order), int.from_bytes(content[size:], order)
+
+
+def _jpeg(head: bytes) -> tuple[int, int] | None:
+    position = 2
+    while position + 4 <= len(head) and head[position] == 0xFF:
+        marker, length = head[position + 1], int.from_bytes(head[position + 2 : position + 4], "big")
+        if marker in _START_OF_FRAME:
+            found = _pair(head[position + 5 : position + 9], 2, "big")
+            return (found[1], found[0]) if found else None
+        position += 2 + length if marker != 0xFF else 1  # any number of 0xFF may stand before a marker
+    return None
+
+
+def _webp(head: bytes) -> tuple[int, int] | None:
+    kind = head[12:16]
+    if len(head) < 30:
+        return None
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return None

@@ -1,0 +1,67 @@
+// The answer to a prompt as it is made. Without this, the form leads to a page with the whole answer.
+"use strict";
+
+const form = document.getElementById("try");
+const output = document.getElementById("answer");
+const place = output.closest("section");
+const failure = document.getElementById("failure");
+const stop = document.getElementById("stop");
+let asking = null;
+
+function show(kind, data) {
+  if (kind === "piece") {
+    output.textContent += data.text;
+    place.hidden = false;
+  }
+  if (kind === "failed") fail(data.message);
+}
+
+function fail(message) {
+  failure.textContent = message;
+  failure.hidden = false;
+}
+
+async function read(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (waiting + value).split("\n\n");
+    waiting = events.pop();
+    for (const event of events) {
+      const [kind, data] = event.split("\n");
+      show(kind.slice("event: ".length), JSON.parse(data.slice("data: ".length)));
+    }
+  }
+}
+
+async function ask(event) {
+  event.preventDefault();
+  if (asking) return;
+  asking = new AbortController();
+  output.textContent = "";
+  failure.hidden = true;
+  place.hidden = true;
+  place.setAttribute("aria-busy", "true");
+  stop.hidden = false;
+  try {
+    const response = await fetch(form.dataset.stream, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form)),
+      headers: { Accept: "application/json" },
+      signal: asking.signal,
+    });
+    if (response.ok) await read(response);
+    else fail((await response.json()).error);
+  } catch (error) {
+    if (error.name !== "AbortError") fail(form.dataset.lost);
+  } finally {
+    asking = null;
+    stop.hidden = true;
+    place.removeAttribute("aria-busy");
+  }
+}
+
+form.addEventListener("submit", ask);
+stop.addEventListener("click", () => asking && asking.abort());

@@ -1,0 +1,120 @@
+// Files that were chosen or dropped are sent one after another, with progress and further attempts; then the form,
+// which makes one commit of them. Without this script the form sends them all by itself.
+"use strict";
+(() => {
+  const form = document.getElementById("upload");
+  const input = form.elements.files;
+  const list = document.getElementById("chosen");
+  const trouble = document.getElementById("trouble");
+  const zone = form.querySelector(".drop");
+  const button = form.querySelector("button");
+  const ATTEMPTS = 4;
+  const chosen = new Map(); // path -> {file, row, bar, done}
+
+  const say = (text) => {
+    trouble.textContent = text;
+    trouble.hidden = !text;
+  };
+
+  const add = (path, file) => {
+    if (chosen.has(path)) chosen.get(path).row.remove();
+    if (chosen.size >= Number(form.dataset.limit) && !chosen.has(path)) return say(form.dataset.many);
+    const row = document.createElement("li");
+    const name = document.createElement("span");
+    const bar = document.createElement("progress");
+    name.textContent = path;
+    name.className = "mono";
+    bar.max = Math.max(file.size, 1);
+    bar.value = 0;
+    bar.setAttribute("aria-label", path);
+    row.append(name, bar);
+    list.append(row);
+    chosen.set(path, { file, row, bar, done: null });
+  };
+
+  const walk = async (entry, path) => {
+    if (entry.isFile) {
+      add(path + entry.name, await new Promise((resolve, reject) => entry.file(resolve, reject)));
+    } else if (entry.isDirectory) {
+      const reader = entry.createReader();
+      for (;;) {
+        const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+        if (!some.length) break;
+        for (const inside of some) await walk(inside, `${path}${entry.name}/`);
+      }
+    }
+  };
+
+  const send = (one) =>
+    new Promise((resolve, reject) => {
+      const data = new FormData();
+      data.append("form", form.elements.form.value);
+      data.append("file", one.file, "file");
+      const request = new XMLHttpRequest();
+      request.open("POST", form.dataset.one);
+      request.setRequestHeader("Accept", "application/json");
+      request.upload.onprogress = (event) => {
+        one.bar.value = Math.min(event.loaded, one.bar.max);
+      };
+      request.onload = () => {
+        if (request.status === 200) return resolve(JSON.parse(request.responseText));
+        const told = request.getResponseHeader("X-Error-Message") || String(request.status);
+        reject(Object.assign(new Error(told), { final: request.status < 500 && request.status !== 429 }));
+      };
+      request.onerror = () => reject(new Error(""));
+      request.send(data);
+    });
+
+  const sendAll = async () => {
+    for (const [path, one] of chosen) {
+      for (let attempt = 1; !one.done; attempt += 1) {
+        try {
+          one.done = await send(one);
+          one.bar.value = one.bar.max;
+        } catch (error) {
+          if (error.final || attempt === ATTEMPTS) throw new Error(`${path} ${form.dataset.failed} ${error.message}`);
+          await new Promise((resolve) => setTimeout(resolve, 1000 * 3 ** (attempt - 1)));
+        }
+      }
+    }
+  };
+
+  form.querySelector("[data-script]").hidden = false;
+  input.addEventListener("change", () => {
+    say("");
+    for (const file of input.files) add(file.webkitRelativePath || file.name, file);
+    input.value = "";
+  });
+  for (const kind of ["dragover", "dragenter"]) {
+    zone.addEventListener(kind, (event) => {
+      event.preventDefault();
+      zone.classList.add("over");
+    });
+  }
+  for (const kind of ["dragleave", "drop"]) zone.addEventListener(kind, () => zone.classList.remove("over"));
+  zone.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    say("");
+    const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+    const entries = items.map((item) => [item.webkitGetAsEntry && item.webkitGetAsEntry(), item.getAsFile()]);
+    for (const [entry, file] of entries) {
+      if (entry) await walk(entry, "");
+      else if (file) add(file.name, file);
+    }
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    say(chosen.size ? "" : form.dataset.none);
+    if (!chosen.size || button.disabled) return;
+    button.disabled = true;
+    try {
+      await sendAll();
+      const files = [...chosen].map(([path, one]) => ({ path, ...one.done }));
+      form.elements.received.value = JSON.stringify(files);
+      form.submit();
+    } catch (error) {
+      say(error.message);
+      button.disabled = false;
+    }
+  });
+})();

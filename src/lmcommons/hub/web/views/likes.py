@@ -1,0 +1,63 @@
+"""Likes of repositories, and following people and organisations: a button each, and who pressed it."""
+
+from functools import partial
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from lmcommons.hub import addresses
+from lmcommons.hub.database.tables import RepositoryType
+from lmcommons.hub.rooms import Hub
+from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
+from lmcommons.hub.web.rendering import page, wants_part
+from lmcommons.hub.web.visitors import Form, form_handler, visitor
+
+PAGE = 100  # people
+
+
+def likers(request: Request, kind: RepositoryType) -> Response:
+    """Who likes a repository, the first to do so first."""
+    hub, repository, git = repository_of(request, kind)
+    number = page_number(request)
+    found = hub.likes.likers(repository, offset=(number - 1) * PAGE, limit=PAGE + 1)
+    return page(
+        request,
+        "repository/likes.html",
+        section=kind,
+        repository=repository,
+        branch=git.default_branch,
+        likers=found[:PAGE],
+        **neighbours(request, number, more=len(found) > PAGE),
+    )
+
+
+def like(request: Request, form: Form, kind: RepositoryType) -> Response:
+    """Like a repository, or take the like back."""
+    hub, repository, _ = repository_of(request, kind)
+    act = hub.likes.unlike if form.get("like") == "no" else hub.likes.like
+    act(visitor(request), repository)
+    if wants_part(request):
+        _, repository, _ = repository_of(request, kind)  # with the number of likes that it has now
+        return page(request, "repository/like.html", repository=repository)
+    return RedirectResponse(addresses.repository(repository), 303)
+
+
+def follow(request: Request, form: Form) -> Response:
+    """Follow a person or an organisation, or follow them no more."""
+    hub: Hub = request.app.state.hub
+    account = hub.accounts.find(request.path_params["namespace"])
+    act = hub.follows.unfollow if form.get("follow") == "no" else hub.follows.follow
+    act(visitor(request), account.name, account.kind)
+    return RedirectResponse(f"/{account.name}", 303)
+
+
+def add_routes(router: APIRouter) -> None:
+    """The button of an account's page."""
+    router.add_route("/{namespace}/follow", form_handler(follow), methods=["POST"])
+
+
+def add_repository_routes(router: APIRouter, kind: RepositoryType, base: str) -> None:
+    """The button of a repository's pages, and the list of those who pressed it."""
+    router.add_route(f"{base}/likes", partial(likers, kind=kind))
+    router.add_route(f"{base}/likes", form_handler(partial(like, kind=kind)), methods=["POST"])

@@ -1,0 +1,146 @@
+"""Organisations: making one, who belongs to it with which role, what it says of itself."""
+
+from functools import partial
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from lmcommons.hub.accounts.permissions import Action, allowed, require
+from lmcommons.hub.database.tables import Account, Role
+from lmcommons.hub.errors import BadRequest, HubError
+from lmcommons.hub.rooms import Hub
+from lmcommons.hub.web.forms import form_page
+from lmcommons.hub.web.lookup import neighbours, page_number
+from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
+
+PAGE = 30  # lines of the log of members
+
+
+def new(request: Request) -> Response:
+    """The form to make an organisation."""
+    return _new_page(request, {})
+
+
+def create(request: Request, form: Form) -> Response:
+    """Make an organisation; the visitor is its first member and admin."""
+    hub: Hub = request.app.state.hub
+    try:
+        made = hub.organisations.create(
+            visitor(request),
+            form.get("name", "").strip(),
+            fullname=form.get("fullname", "").strip() or None,
+            private_by_default="private" in form,
+        )
+    except HubError as error:
+        return _new_page(request, form, error=error)
+    return RedirectResponse(f"/organizations/{made.name}/members", 303)
+
+
+def members(request: Request) -> Response:
+    """Who belongs to an organisation; its admins also see who changed that."""
+    return _members_page(request)
+
+
+def set_member(request: Request, form: Form) -> Response:
+    """Make somebody a member, or give a member another role."""
+    hub: Hub = request.app.state.hub
+    organisation, role = request.path_params["organisation"], form.get("role", "")
+    try:
+        if role not in list(Role):
+            raise BadRequest(f"A role is one of {', '.join(Role)}")
+        hub.organisations.set_member(visitor(request), organisation, form.get("user", "").strip(), Role(role))
+    except HubError as error:
+        return _members_page(request, error=error, form=form)
+    return RedirectResponse(f"/organizations/{organisation}/members", 303)
+
+
+def remove_member(request: Request, form: Form) -> Response:
+    """End a membership; members may end their own."""
+    hub: Hub = request.app.state.hub
+    organisation, user = request.path_params["organisation"], form.get("user", "")
+    actor = visitor(request)
+    try:
+        hub.organisations.set_member(actor, organisation, user, None)
+    except HubError as error:
+        return _members_page(request, error=error, form=form)
+    left = user.lower() == (actor.name or "").lower()
+    return RedirectResponse(f"/{organisation}" if left else f"/organizations/{organisation}/members", 303)
+
+
+def settings(request: Request) -> Response:
+    """What an organisation says of itself, and whether its new repositories are private."""
+    return _settings_page(request)
+
+
+def change_settings(request: Request, form: Form) -> Response:
+    """Say something else."""
+    hub: Hub = request.app.state.hub
+    try:
+        changed = hub.profiles.change(
+            visitor(request),
+            _administered(request).name,
+            fullname=form.get("fullname", ""),
+            bio=form.get("bio", ""),
+            website=form.get("website", ""),
+            private_by_default="private" in form,
+        )
+    except HubError as error:
+        return _settings_page(request, error=error, form=form)
+    return RedirectResponse(f"/{changed.name}", 303)
+
+
+def _administered(request: Request) -> Account:
+    """The organisation that the address names, which the visitor administers."""
+    hub: Hub = request.app.state.hub
+    found = hub.organisations.find(request.path_params["organisation"])
+    require(visitor(request), Action.ADMINISTER, found)
+    return found
+
+
+def _new_page(request: Request, form: Form, *, error: HubError | None = None) -> Response:
+    hub: Hub = request.app.state.hub
+    may = hub.settings.member_organisations or visitor(request).is_admin
+    return form_page(request, "people/new_organisation.html", error, filled=form, may_create=may)
+
+
+def _members_page(request: Request, *, error: HubError | None = None, form: Form | None = None) -> Response:
+    hub: Hub = request.app.state.hub
+    found = hub.organisations.find(request.path_params["organisation"])
+    number, log = page_number(request), partial(hub.organisations.membership_log, visitor(request), found.name)
+    administers = allowed(visitor(request), Action.ADMINISTER, found)
+    told = log(offset=(number - 1) * PAGE, limit=PAGE + 1) if administers else []
+    return form_page(
+        request,
+        "people/members.html",
+        error,
+        organisation=found,
+        members=hub.organisations.members(found.id),
+        roles=list(Role),
+        told=told[:PAGE],
+        filled=form or {},
+        **neighbours(request, number, more=len(told) > PAGE),
+    )
+
+
+def _settings_page(request: Request, *, error: HubError | None = None, form: Form | None = None) -> Response:
+    found = _administered(request)
+    filled = form or {
+        "fullname": found.fullname,
+        "bio": found.bio,
+        "website": found.website,
+        **({"private": "on"} if found.private_by_default else {}),
+    }
+    return form_page(request, "people/organisation_settings.html", error, organisation=found, filled=filled)
+
+
+def add_routes(router: APIRouter) -> None:
+    """/organizations/new, /organizations/NAME/members, /organizations/NAME/settings."""
+    router.add_route("/organizations/new", signed_in(new))
+    router.add_route("/organizations/new", form_handler(create), methods=["POST"])
+    base = "/organizations/{organisation}"
+    router.add_route(f"{base}/members", members)
+    router.add_route(f"{base}/members", form_handler(set_member), methods=["POST"])
+    router.add_route(f"{base}/members/remove", form_handler(remove_member), methods=["POST"])
+    router.add_route(f"{base}/settings", signed_in(settings))
+    router.add_route(f"{base}/settings", form_handler(change_settings), methods=["POST"])

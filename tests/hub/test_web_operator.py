@@ -1,0 +1,174 @@
+"""The operator's pages: absent for others; users, quotas, storage, invitations, the log, health."""
+
+import re
+import secrets
+from collections.abc import Iterator
+
+import httpx
+import pyotp
+import pytest
+from browser import Browser
+from hub_process import HubProcess, start_hub
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from web_page import Page
+
+PASSWORD = "correct horse battery"
+PAGES = ("", "/users", "/organisations", "/storage", "/invitations", "/log", "/health", "/reports")
+
+
+@pytest.fixture(scope="module")
+def inviting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A hub that takes in whoever is invited."""
+    with start_hub(tmp_path_factory.mktemp("inviting") / "hub", "--sign-up", "invite") as running:
+        yield running
+
+
+def member(hub: HubProcess, *options: str) -> tuple[str, Browser, HfApi]:
+    """A new user: the name, a browser that is signed in, and the client."""
+    name = f"u{secrets.token_hex(4)}"
+    token = hub.add_user(name, *options)
+    hub.command("user", "password", name, typed=f"{PASSWORD}\n")
+    browser = Browser(hub)
+    assert browser.sign_in(name, PASSWORD).status_code == 200
+    return name, browser, HfApi(hub.endpoint, token=token)
+
+
+@pytest.fixture(scope="module")
+def operator(inviting: HubProcess) -> Browser:
+    """An administrator's."""
+    return member(inviting, "--admin")[1]
+
+
+def sound(page: httpx.Response, status: int = 200) -> Page:
+    parsed = Page(page.text)
+    assert page.status_code == status, parsed.text[:500]
+    assert parsed.problems == []
+    assert len(parsed.all("h1")) == 1
+    return parsed
+
+
+def change(operator: Browser, name: str, act: str, **fields: str) -> httpx.Response:
+    """Send the form that changes an account."""
+    page = operator.get(f"/operator/users?search={name}")
+    form = re.search(r'name="form" value="([^"]+)"', page.text)
+    assert form
+    return operator.client.post(f"/operator/accounts/{name}", data={"form": form[1], "act": act, **fields})
+
+
+def test_the_pages_are_there_for_administrators_alone(inviting: HubProcess, operator: Browser):
+    _, stranger, _ = member(inviting)
+    for page in PAGES:
+        sound(operator.get(f"/operator{page}"))
+        assert stranger.get(f"/operator{page}").status_code == 404
+        assert Browser(inviting).get(f"/operator{page}").url.path == "/login"
+    form = {"form": re.search(r'name="form" value="([^"]+)"', stranger.get("/settings/tokens").text)[1]}
+    for address in ("accounts/ann", "invitations", "invitations/x/end", "reports/1"):
+        assert stranger.client.post(f"/operator/{address}", data={**form, "act": "enable"}).status_code == 404
+    assert "/operator" not in Page(stranger.get("/").text).attributes("href")
+    assert "/operator" in Page(operator.get("/").text).attributes("href")
+
+
+def test_users_are_searched_shut_out_and_let_in(inviting: HubProcess, operator: Browser):
+    name, browser, api = member(inviting)
+    found = sound(operator.get(f"/operator/users?search={name[:6]}"))
+    assert name in found.text
+    assert "1 user" in found.text
+    assert "Nobody has" in sound(operator.get("/operator/users?search=%3Cscript%3E")).text
+    assert "shut out" in sound(change(operator, name, "disable")).text
+    assert browser.get("/settings/tokens").url.path == "/login"
+    with pytest.raises(HfHubHTTPError):
+        api.whoami()
+    change(operator, name, "enable")
+    assert api.whoami()["name"] == name
+    assert "administrator" in sound(change(operator, name, "promote")).text
+    assert browser.get("/operator/users").status_code == 200
+    change(operator, name, "demote")
+    assert browser.get("/operator/users").status_code == 404
+    assert change(operator, name, "dance").status_code == 400
+    assert change(operator, "nobody-at-all", "enable").status_code == 404
+
+
+def test_nobody_changes_their_own_standing(inviting: HubProcess):
+    name, browser, _ = member(inviting, "--admin")
+    for act in ("disable", "demote"):
+        assert change(browser, name, act).status_code == 409
+    assert browser.get("/operator/users").status_code == 200
+
+
+def test_a_quota_is_set_in_words_and_holds(inviting: HubProcess, operator: Browser):
+    name, _, api = member(inviting)
+    api.create_repo(f"{name}/m")
+    assert "1 kB" in change(operator, name, "quota", quota="1 kB").text
+    with pytest.raises(HfHubHTTPError, match="quota"):
+        api.upload_file(path_or_fileobj=b"x" * 2000, path_in_repo="x.bin", repo_id=f"{name}/m")
+    assert name in sound(operator.get("/operator/storage")).text
+    for wrong in ("much", "-1", "1 QB", "nan", "inf"):
+        assert change(operator, name, "quota", quota=wrong).status_code == 400
+    change(operator, name, "quota", quota="")
+    api.upload_file(path_or_fileobj=b"x" * 2000, path_in_repo="x.bin", repo_id=f"{name}/m")
+
+
+def test_storage_names_what_is_largest(inviting: HubProcess, operator: Browser):
+    name, _, api = member(inviting)
+    api.create_repo(f"{name}/large", repo_type="dataset")
+    large = secrets.token_bytes(5_000_000)
+    api.upload_file(path_or_fileobj=large, path_in_repo="x.bin", repo_id=f"{name}/large", repo_type="dataset")
+    rows = [each.text for each in sound(operator.get("/operator/storage")).all("tr")]
+    assert any(f"datasets/{name}/large" in row and "5 MB" in row for row in rows)
+
+
+def test_a_second_factor_is_reset(inviting: HubProcess, operator: Browser):
+    name, _, api = member(inviting)
+    with inviting.rooms() as rooms:
+        actor = rooms.tokens.actor(api.token)
+        rooms.two_factors.confirm(actor, pyotp.TOTP(rooms.two_factors.begin(actor).secret).now())
+    assert "two-factor" in operator.get(f"/operator/users?search={name}").text
+    change(operator, name, "reset-two-factor")
+    assert Browser(inviting).sign_in(name, PASSWORD).url.path == "/"
+    assert change(operator, name, "reset-two-factor").status_code == 409
+
+
+def test_an_invitation_is_shown_once_used_and_ended(inviting: HubProcess, operator: Browser):
+    page = operator.get("/operator/invitations")
+    made = operator.submit(page, "/operator/invitations", uses="2", days="3")
+    address = next(each.text for each in sound(made).all("code") if "/join?code=" in each.text)
+    assert address.split("code=")[1] not in operator.get("/operator/invitations").text
+    newcomer = Browser(inviting)
+    form = newcomer.get(address.removeprefix(inviting.endpoint))
+    name = f"u{secrets.token_hex(4)}"
+    code = address.split("code=")[1]
+    assert newcomer.submit(form, "/join", name=name, password=PASSWORD, code=code).status_code == 200
+    listed = operator.get("/operator/invitations")
+    ends = [each for each in sound(listed).attributes("action") if each.endswith("/end")]
+    operator.submit(listed, ends[0])
+    assert Browser(inviting).submit(form, "/join", name=f"{name}2", password=PASSWORD, code=code).status_code == 403
+    for wrong in ({"uses": "0", "days": "1"}, {"uses": "1", "days": "many"}, {"uses": "1" * 30, "days": "1"}):
+        assert operator.submit(listed, "/operator/invitations", **wrong).status_code == 400
+
+
+def test_the_log_is_filtered_and_read_page_by_page(inviting: HubProcess, operator: Browser):
+    name, _, api = member(inviting)
+    for number in range(3):
+        api.create_repo(f"{name}/m{number}")
+    rows = sound(operator.get(f"/operator/log?kind=repository.&by={name}")).all("tr")[1:]
+    assert [row.text.count("repository.created") for row in rows] == [1, 1, 1]
+    assert f"name={name}/m1" in sound(operator.get(f"/operator/log?about={name}/m1")).text
+    with inviting.rooms() as rooms:
+        for number in range(60):
+            rooms.accounts.set_quota(name, number)
+    first = operator.get("/operator/log?kind=account.")
+    older = next(each for each in Page(first.text).attributes("href") if "before=" in each)
+    second = operator.get(f"/operator/log{older}")
+    bytes_ = [re.findall(r"bytes=(\d+)", each.text) for each in (first, second)]
+    assert bytes_[0] == [str(number) for number in range(59, 9, -1)]
+    assert bytes_[1][:10] == [str(number) for number in range(9, -1, -1)]
+    assert "No event matches" in sound(operator.get("/operator/log?by=nobody-at-all")).text
+    assert operator.get("/operator/log?before=x").status_code == 400
+
+
+def test_health_says_that_all_is_well_and_what_runs(operator: Browser):
+    page = sound(operator.get("/operator/health"))
+    assert "The hub is well" in page.text
+    assert " free of " in page.text
+    assert "deliveries" in page.text or "webhooks" in page.text
