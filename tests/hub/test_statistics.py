@@ -56,7 +56,7 @@ class Rooms:
 
     def computed(self, split: Split) -> SplitStatistics:
         self.of(split)
-        assert self.hub.statistics.compute_next()
+        assert self.hub.statistics.work()
         return self.of(split)
 
 
@@ -81,7 +81,7 @@ def test_statistics_of_a_split(rooms: Rooms, name: str):
     number, text = found.found["columns"]
     assert (number["name"], number["mean"], number["median"], number["distinct"]) == ("n", 1249.5, 1249.5, 2_500)
     assert (text["name"], text["distinct"], text["missing"], text["max"]) == ("text", 2_500, 0, 10)
-    assert not rooms.hub.statistics.compute_next()
+    assert not rooms.hub.statistics.work()
 
 
 def test_several_files_are_one_split_and_a_limit_is_told(rooms: Rooms, monkeypatch: pytest.MonkeyPatch):
@@ -108,7 +108,7 @@ def test_what_waits_for_a_head_that_is_gone_is_not_computed(rooms: Rooms):
     [split] = rooms.write(**{"train.jsonl": b'{"a": 1}\n'})
     rooms.of(split)
     rooms.write(**{"train.jsonl": b'{"a": 2}\n'})
-    assert not rooms.hub.statistics.compute_next()
+    assert not rooms.hub.statistics.work()
     with rooms.hub.database.read() as session:
         assert session.scalars(select(SplitStatistics)).all() == []
 
@@ -156,14 +156,14 @@ def test_two_at_once_take_a_split_once(rooms: Rooms):
     rooms.of(split)
     assert rooms.hub.statistics._take() is not None
     assert rooms.hub.statistics._take() is None
-    assert not rooms.hub.statistics.compute_next()
+    assert not rooms.hub.statistics.work()
 
 
 def test_a_stop_leaves_the_work_to_the_next_start(rooms: Rooms):
     [split] = rooms.write(**{"train.parquet": parquet(ROWS)})
     rooms.of(split)
     rooms.hub.statistics.stop()
-    rooms.hub.statistics.compute_next()
+    rooms.hub.statistics.work()
     assert (rooms.of(split).progress, rooms.of(split).attempts) == (Progress.WAITING, 0)
     rooms.hub.statistics.start()
     deadline = time.monotonic() + 30

@@ -6,15 +6,14 @@ A file of which processes die is left after two attempts.
 """
 
 import logging
-import threading
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Select, delete, func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from lmcommons.hub.background import EXPECTED, Background
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Progress, Repository, SplitStatistics, now
 from lmcommons.hub.errors import HubError
@@ -29,28 +28,18 @@ LOGGER = logging.getLogger(__name__)
 ATTEMPTS = 2
 LEASE = timedelta(seconds=30)
 REPORTED = 1.0  # seconds between reports of how far it is
-PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between looks into an empty queue, and after errors
+PAUSE = 1.0  # seconds between looks into an empty queue
 WAITING_LIMIT = 500  # splits that wait
 NAME_LIMIT, ERROR_LIMIT = 200, 2_000  # characters
-EXPECTED = (SQLAlchemyError, HubError)
 
 
-class Statistics:
-    """Computes what was asked for, from a thread of its own between `start` and `stop`."""
+class Statistics(Background):
+    """Computes what was asked for."""
 
     def __init__(self, database: Database, datasets: Datasets) -> None:
+        super().__init__("statistics", pause=PAUSE)
         self._database = database
         self._datasets = datasets
-        self._stopping = threading.Event()
-
-    def start(self) -> None:
-        """Begin."""
-        self._stopping.clear()
-        threading.Thread(target=self._run, name="statistics", daemon=True).start()
-
-    def stop(self) -> None:
-        """End soon; what is not done waits for the next to start."""
-        self._stopping.set()
 
     def of(self, repository: Repository, split: Split) -> SplitStatistics | None:
         """The statistics of a split at the head of its repository, or how far they are: asking for them begins them.
@@ -78,26 +67,16 @@ class Statistics:
                 session.add(found)
         return found
 
-    def compute_next(self) -> bool:
-        """Take what waits longest and compute it; returns whether there was anything."""
+    def work(self) -> int:
+        """Take what waits longest and compute it; returns 0 when there was nothing."""
         with self._database.read() as session:
             if session.scalar(_due().limit(1)) is None:
-                return False
+                return 0
         taken = self._take()
-        if taken is not None:
-            self._compute(*taken)
-        return taken is not None
-
-    def _run(self) -> None:
-        pause = PAUSE
-        while not self._stopping.wait(pause):
-            try:
-                while not self._stopping.is_set() and self.compute_next():
-                    pass
-                pause = PAUSE
-            except Exception as error:  # as in deliveries: what waits stays so
-                LOGGER.warning("statistics wait: %s", error, exc_info=not isinstance(error, EXPECTED))
-                pause = min(2 * pause, LONGEST_PAUSE)
+        if taken is None:
+            return 0
+        self._compute(*taken)
+        return 1
 
     def _take(self) -> tuple[SplitStatistics, Repository] | None:
         """What waits longest, which nobody else takes until the lease ends."""
@@ -130,7 +109,7 @@ class Statistics:
                 if summary.full:
                     break
                 # Half of the time is left to requests: all share the interpreter.
-                if self._stopping.wait(min(1.0, time.monotonic() - began)):
+                if self.stopping.wait(min(1.0, time.monotonic() - began)):
                     self._report(row.id, leased_until=now(), attempts=row.attempts - 1)
                     return
                 began = time.monotonic()
