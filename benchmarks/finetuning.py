@@ -44,7 +44,7 @@ class Study:
 
 STUDIES = [
     Study("sentiment-zh", 1000, starts=PAIR),
-    Study("translation-en-de", 4000, epochs=20, starts=PAIR),
+    Study("translation-en-de", 4000, epochs=6, starts=PAIR),
     Study("translation-en-de", starts=PAIR),
     Study("translation-en-zh"),
     Study("sentiment-zh"),
