@@ -40,7 +40,7 @@ $(VENV)/.weights: $(READY) requirements-weights.txt
 	@touch $@
 
 test: venv system $(VENV)/.weights
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
