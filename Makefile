@@ -58,6 +58,8 @@ bench: venv
 	$(BIN)/python benchmarks/hub.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/pages.py
+	$(BIN)/python benchmarks/finetuning_speed.py
+	$(BIN)/python benchmarks/pages.py
 
 # Newest versions of everything, then written down. torch is pinned by hand.
 requirements:
