@@ -12,7 +12,7 @@ from babel.messages.pofile import read_po
 from jinja2 import Environment
 
 from lmcommons.hub import web
-from lmcommons.hub.web.language import LANGUAGES, LOCALES, SOURCE, catalogue
+from lmcommons.hub.words import LANGUAGES, LOCALES, SOURCE, catalogue
 
 TEMPLATES = Path(web.__file__).parent / "templates"
 FILES = ("**.html", "**.md")

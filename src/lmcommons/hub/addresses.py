@@ -33,7 +33,9 @@ def segments_after(request: Request, count: int) -> list[str]:
     """
     parts = raw_path(request).split("/")[count + 1 :]
     if not parts:
-        raise NotFound(f"Nothing at {request.url.path}: slashes between the parts of an address must not be quoted")
+        raise NotFound(
+            "Nothing at {path}: slashes between the parts of an address must not be quoted", path=request.url.path
+        )
     try:
         return [unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError as error:

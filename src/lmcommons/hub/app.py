@@ -165,4 +165,4 @@ def _render(text: str, repository: Repository) -> str:
 
 async def _nothing(request: Request) -> Response:
     # Without this, a page could take what follows /api/ for a repository, and the client would say that it is absent.
-    raise NotFound(f"Nothing at {request.url.path}")
+    raise NotFound("Nothing at {path}", path=request.url.path)

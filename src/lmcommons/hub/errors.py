@@ -11,24 +11,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-LINE_LIMIT = 2_000  # characters of a message, which may repeat what a stranger sent
+from lmcommons.hub.words import Words
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, past the limit of a file's size
+
+
+class Malformed(ValueError):
+    """A file or a text is not what it should be, or more than is read of its kind; the message is as of a HubError."""
+
+    def __init__(self, message: str, /, **values: Any) -> None:
+        super().__init__(Words(message, **values))
 
 
 class HubError(Exception):
     """A request that ends with `status`; `code` becomes X-Error-Code and the message X-Error-Message.
 
-    `headers` and `fields` are added to the response and to its JSON body.
+    The message is a template with `values` at its places (`hub/words.py`): clients read it in English, and pages say it
+    in their visitor's language. `headers` and `fields` are added to the response and to its JSON body.
     """
 
     status = 500
     code: str | None = None
 
     def __init__(
-        self, message: str, *, headers: dict[str, str] | None = None, fields: dict[str, Any] | None = None
+        self,
+        message: str,
+        /,
+        *,
+        headers: dict[str, str] | None = None,
+        fields: dict[str, Any] | None = None,
+        **values: Any,
     ) -> None:
-        super().__init__(message)
-        self.message = _line(message)
+        self.message = Words(message, **values)
+        super().__init__(self.message)
         self.headers = headers or {}
         self.fields = fields or {}
 
@@ -68,8 +83,8 @@ class RepositoryNotFound(NotFound):
 
     code = "RepoNotFound"
 
-    def __init__(self, message: str = "Repository not found") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "Repository not found", /, **values: Any) -> None:
+        super().__init__(message, **values)
 
 
 class BucketNotFound(NotFound):
@@ -91,7 +106,11 @@ class GatedRepository(HubError):
 
     def __init__(self, name: str, *, signed_in: bool) -> None:
         advice = "ask for access on its page" if signed_in else "sign in, or send a token of somebody who has access"
-        super().__init__(f"Access to {name} is restricted and you are not in the authorized list: {advice}")
+        super().__init__(
+            "Access to {name} is restricted and you are not in the authorized list: {advice}",
+            name=name,
+            advice=Words(advice),
+        )
         if not signed_in:
             self.status = 401
 
@@ -107,8 +126,8 @@ class EntryNotFound(NotFound):
 
     code = "EntryNotFound"
 
-    def __init__(self, message: str, *, commit: str | None = None) -> None:
-        super().__init__(message, headers={"X-Repo-Commit": commit} if commit else None)
+    def __init__(self, message: str, /, *, commit: str | None = None, **values: Any) -> None:
+        super().__init__(message, headers={"X-Repo-Commit": commit} if commit else None, **values)
 
 
 class Moved(HubError):
@@ -117,7 +136,7 @@ class Moved(HubError):
     status = 307
 
     def __init__(self, former: str, current: str) -> None:
-        super().__init__(f"{former} is now {current}")
+        super().__init__("{former} is now {current}", former=former, current=current)
         self.former = former
         self.current = current
 
@@ -127,8 +146,8 @@ class RequestTimeout(HubError):
 
     status = 408
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, headers={"Connection": "close"})
+    def __init__(self, message: str, /, **values: Any) -> None:
+        super().__init__(message, headers={"Connection": "close"}, **values)
 
 
 class Conflict(HubError):
@@ -173,8 +192,8 @@ class Busy(HubError):
 
     status = 503
 
-    def __init__(self, message: str, *, seconds: int) -> None:
-        super().__init__(message, headers={"Retry-After": str(seconds)})
+    def __init__(self, message: str, /, *, seconds: int, **values: Any) -> None:
+        super().__init__(message, headers={"Retry-After": str(seconds)}, **values)
 
 
 class InsufficientStorage(HubError):
@@ -192,7 +211,7 @@ class StorageUnavailable(HubError):
     status = 503
 
     def __init__(self, cause: str) -> None:
-        super().__init__(f"The hub's object storage does not answer: {cause}")
+        super().__init__("The hub's object storage does not answer: {cause}", cause=cause)
 
 
 @contextmanager
@@ -209,12 +228,6 @@ def storage_errors(*others: type[Exception]) -> Iterator[None]:
         if _is_full(error):
             raise InsufficientStorage from error
         raise
-
-
-def _line(message: str) -> str:
-    """The message as one line that can be written, whatever it repeats."""
-    line = " ".join(message.encode(errors="backslashreplace").decode().split())
-    return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…"
 
 
 def _is_full(error: Exception) -> bool:

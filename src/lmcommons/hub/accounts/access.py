@@ -42,7 +42,7 @@ class Access:
         assert actor.account_id is not None
         gate = _gate(repository)
         if _size(fields) > FIELDS_LIMIT:
-            raise BadRequest(f"The answers are longer than {FIELDS_LIMIT:,} bytes")
+            raise BadRequest("The answers are longer than {limit:,} bytes", limit=FIELDS_LIMIT)
         with self._database.write() as session:
             found = _find(session, repository, actor.account_id)
             if found is not None:
@@ -95,16 +95,20 @@ class Access:
         require(actor, Action.MANAGE, repository)
         _gate(repository)
         if reason is not None and len(reason) > REASON_LIMIT:
-            raise BadRequest(f"The reason has {len(reason)} characters; at most {REASON_LIMIT} are allowed")
+            raise BadRequest(
+                "The reason has {count} characters; at most {limit} are allowed", count=len(reason), limit=REASON_LIMIT
+            )
         with self._database.write() as session:
             if user is not None:
                 request = _find(session, repository, find_user(session, user).id)
             else:
                 request = session.get(AccessRequest, request_id) if request_id is not None else None
             if request is None or request.repository_id != repository.id:
-                raise NotFound(f"No such access request for {repository.full_name}")
+                raise NotFound("No such access request for {repository}", repository=repository.full_name)
             if request.status is status:
-                raise NotFound(f"The access request of {request.user.name} is {status} already")
+                raise NotFound(
+                    "The access request of {name} is {status} already", name=request.user.name, status=status
+                )
             request.status, request.reason = status, reason if status is AccessStatus.REJECTED else None
             self._record(session, actor, repository, request)
 
@@ -123,7 +127,11 @@ class Access:
             if request is None:
                 request = _new(session, repository, account.id, AccessStatus.ACCEPTED, granted=True, fields={})
             elif request.status is AccessStatus.ACCEPTED:
-                raise BadRequest(f"{account.name} has access to {repository.full_name} already")
+                raise BadRequest(
+                    "{account} has access to {repository} already",
+                    account=account.name,
+                    repository=repository.full_name,
+                )
             else:
                 request.status, request.reason = AccessStatus.ACCEPTED, None
             self._record(session, actor, repository, request)
@@ -139,12 +147,12 @@ def _size(fields: dict[str, Any]) -> int:
     try:
         return len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode())
     except ValueError as error:
-        raise BadRequest(f"The answers are not valid JSON in UTF-8: {error}") from error
+        raise BadRequest("The answers are not valid JSON in UTF-8: {reason}", reason=error) from error
 
 
 def _gate(repository: Repository) -> Gate:
     if repository.gated is Gate.NONE:
-        raise BadRequest(f"{repository.full_name} is not gated: there is no access to ask for")
+        raise BadRequest("{repository} is not gated: there is no access to ask for", repository=repository.full_name)
     return repository.gated
 
 

@@ -24,6 +24,7 @@ from lmcommons.hub.database.tables import (
     TokenRole,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound
+from lmcommons.hub.words import Words
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 NAME_LIMIT = 96  # characters, as the client checks
@@ -49,11 +50,18 @@ def check_name(name: str, what: str) -> str:
         BadRequest: what is wrong with it.
     """
     if len(name) > NAME_LIMIT:
-        raise BadRequest(f"{what} name is {len(name)} characters long; at most {NAME_LIMIT} are allowed")
+        raise BadRequest(
+            "{what} name is {count} characters long; at most {limit} are allowed",
+            what=what,
+            count=len(name),
+            limit=NAME_LIMIT,
+        )
     if not NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith((".git", ".ipynb")):
         raise BadRequest(
-            f"{what} name {name!r} is not allowed: use letters, digits, '-', '_' and '.', begin and end with a letter "
-            "or digit, no '--' or '..', no '.git' at the end"
+            "{what} name {name!r} is not allowed: use letters, digits, '-', '_' and '.', begin and end with a letter "
+            "or digit, no '--' or '..', no '.git' at the end",
+            what=what,
+            name=name,
         )
     return name
 
@@ -121,7 +129,7 @@ class Accounts:
                 text = issue(session, user, "default", TokenRole.WRITE)
                 session.add(Event(kind="user.created", actor=name, data={"admin": admin}))
         except IntegrityError as error:
-            raise Conflict(f"The name {name} is taken") from error
+            raise Conflict("The name {name} is taken", name=name) from error
         return text
 
     def change_user(
@@ -196,7 +204,7 @@ def check_email(email: str | None) -> str | None:
         BadRequest: it is no address.
     """
     if email and (len(email) > EMAIL_LIMIT or not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
-        raise BadRequest(f"{email[:80]!r} is not an e-mail address")
+        raise BadRequest("{email!r} is not an e-mail address", email=email[:80])
     return email or None
 
 
@@ -217,7 +225,7 @@ def find_account(session: Session, name: str, kind: AccountKind | None = None) -
     """
     account = session.scalar(select(Account).where(Account.name_key == name.lower()))
     if account is None or account.kind not in ({kind} if kind else OWNERS):
-        raise NotFound(f"No such {kind or 'user or organisation'}: {name[:NAME_LIMIT]}")
+        raise NotFound("No such {kind}: {name}", kind=Words(kind or "user or organisation"), name=name[:NAME_LIMIT])
     return account
 
 
@@ -241,8 +249,12 @@ def require_room(session: Session, account: Account, extra: int) -> None:
     used = _used(session, account.id)
     if used + extra > account.quota:
         raise Forbidden(
-            f"The quota of {account.name} is {account.quota:,} bytes, {used:,} are used, and this needs {extra:,} "
-            "more; delete something or ask the hub's operator for more"
+            "The quota of {account} is {quota:,} bytes, {used:,} are used, and this needs {extra:,} "
+            "more; delete something or ask the hub's operator for more",
+            account=account.name,
+            quota=account.quota,
+            used=used,
+            extra=extra,
         )
 
 
@@ -254,9 +266,13 @@ def stored_in(session: Session, repository_id: int) -> int:
 def _account(kind: AccountKind, name: str, fullname: str | None) -> Account:
     check_name(name, "User" if kind is AccountKind.USER else "Organisation")
     if name.lower() in RESERVED:
-        raise BadRequest(f"The name {name} is reserved for the hub's own pages")
+        raise BadRequest("The name {name} is reserved for the hub's own pages", name=name)
     if fullname and len(fullname) > FULLNAME_LIMIT:
-        raise BadRequest(f"The full name is {len(fullname)} characters long; at most {FULLNAME_LIMIT} are allowed")
+        raise BadRequest(
+            "The full name is {count} characters long; at most {limit} are allowed",
+            count=len(fullname),
+            limit=FULLNAME_LIMIT,
+        )
     return Account(kind=kind, name=name, name_key=name.lower(), fullname=fullname or name)
 
 

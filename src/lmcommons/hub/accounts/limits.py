@@ -56,7 +56,11 @@ class Standing:
         """
         if self.exceeded:
             raise TooManyRequests(
-                f"More than {self.quota:,} requests ({self.kind}) in {WINDOW} seconds; wait {self.reset} seconds",
+                "More than {quota:,} requests ({kind}) in {window} seconds; wait {reset} seconds",
+                quota=self.quota,
+                kind=self.kind,
+                window=WINDOW,
+                reset=self.reset,
                 headers={**self.headers, "Retry-After": str(self.reset)},
             )
 

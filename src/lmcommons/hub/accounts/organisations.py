@@ -106,7 +106,7 @@ class Organisations:
                 told = {"name": name, "members": [list(member) for member in members]}
                 session.add(Event(kind="organisation.created", actor=actor and actor.name, data=told))
         except IntegrityError as error:
-            raise Conflict(f"The name {name} is taken") from error
+            raise Conflict("The name {name} is taken", name=name) from error
         return organisation
 
     def set_member(self, actor: Actor | None, organisation: str, user: str, role: Role | None) -> Account:
@@ -130,7 +130,7 @@ class Organisations:
             membership = session.get(Membership, (team.id, member.id))
             former = membership.role if membership else None
             if role is None and former is None:
-                raise NotFound(f"{member.name} is no member of {team.name}")
+                raise NotFound("{member} is no member of {team}", member=member.name, team=team.name)
             if former is Role.ADMIN and role is not Role.ADMIN:
                 require_other_admin(session, team, member)
             if role is None:
@@ -173,4 +173,6 @@ def require_other_admin(session: Session, team: Account, user: Account) -> None:
         )
     )
     if not session.scalar(others):
-        raise Conflict(f"{user.name} is the last admin of {team.name}; make another member admin first")
+        raise Conflict(
+            "{user} is the last admin of {team}; make another member admin first", user=user.name, team=team.name
+        )

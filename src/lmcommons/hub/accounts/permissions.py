@@ -234,11 +234,26 @@ def _refusal(actor: Actor, action: Action, target: Owned | Account) -> HubError:
     if action is Action.READ and isinstance(target, Repository) and target.gated:
         return GatedRepository(f"{target.type} {name}", signed_in=not actor.is_anonymous)
     if actor.is_anonymous:
-        return Unauthorized(f"You must be signed in to {action} in {name}; send a token with write access")
+        return Unauthorized(
+            "You must be signed in to {action} in {name}; send a token with write access", action=action, name=name
+        )
     if not _token_allows(actor, action, target):
         token = f"Token '{actor.token_name}' of {actor.name}"
         if actor.token_role is TokenRole.READ:
-            return Forbidden(f"{token} can only read; to {action} in {name} use a write token")
-        return Forbidden(f"{token} is fine-grained and has no scope to {action} in {name}; make one that has")
+            return Forbidden(
+                "{token} can only read; to {action} in {name} use a write token", token=token, action=action, name=name
+            )
+        return Forbidden(
+            "{token} is fine-grained and has no scope to {action} in {name}; make one that has",
+            token=token,
+            action=action,
+            name=name,
+        )
     role = Role.ADMIN if action is Action.ADMINISTER else Role.WRITE
-    return Forbidden(f"{actor.name} may not {action} in {name}; ask an owner for the role '{role}'")
+    return Forbidden(
+        "{actor} may not {action} in {name}; ask an owner for the role '{role}'",
+        actor=actor.name,
+        action=action,
+        name=name,
+        role=role,
+    )

@@ -73,7 +73,12 @@ def _own(session: Session, actor: Actor) -> Account:
 def _short(text: str, what: str, limit: int) -> str:
     text = text.strip()
     if len(text) > limit or "\0" in text:
-        raise BadRequest(f"The {what} has {len(text):,} characters; at most {limit:,} are allowed, none of them NUL")
+        raise BadRequest(
+            "The {what} has {count:,} characters; at most {limit:,} are allowed, none of them NUL",
+            what=what,
+            count=len(text),
+            limit=limit,
+        )
     return text
 
 
@@ -85,5 +90,5 @@ def _website(text: str) -> str:
     except ValueError:
         valid = False
     if not valid or not text.isprintable() or " " in text:
-        raise BadRequest(f"{text[:80]!r} is not a web address like https://example.org")
+        raise BadRequest("{text!r} is not a web address like https://example.org", text=text[:80])
     return text

@@ -273,7 +273,7 @@ class SignIn:
                 session.flush()
                 session.add(Event(kind="user.joined", actor=user.name))
         except IntegrityError as error:
-            raise Conflict(f"The name {name} is taken") from error
+            raise Conflict("The name {name} is taken", name=name) from error
         return self._open(user.id, agent)
 
     def _open(self, account_id: int, agent: str) -> str:
@@ -314,7 +314,12 @@ class SignIn:
     def _hash(self, password: str) -> str:
         least, most = PASSWORD_LENGTH
         if not least <= len(password) <= most:
-            raise BadRequest(f"A password has {least} to {most} characters; this one has {len(password)}")
+            raise BadRequest(
+                "A password has {least} to {most} characters; this one has {count}",
+                least=least,
+                most=most,
+                count=len(password),
+            )
         with self._turn:
             return self._hasher.hash(password)
 

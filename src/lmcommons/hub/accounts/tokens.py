@@ -97,7 +97,7 @@ class Tokens:
             BadRequest: a name or scope that cannot be.
         """
         if not 0 < len(name) <= NAME_LIMIT or not name.isprintable():
-            raise BadRequest(f"A token's name has 1 to {NAME_LIMIT} printable characters")
+            raise BadRequest("A token's name has 1 to {limit} printable characters", limit=NAME_LIMIT)
         if (role is TokenRole.FINE_GRAINED) != bool(scopes):
             raise BadRequest("A fineGrained token needs at least one scope, and only such a token has scopes")
         with self._database.write() as session:
@@ -126,7 +126,7 @@ class Tokens:
             account = find_user(session, user)
             token = session.get(Token, token_id)
             if token is None or token.account_id != account.id:
-                raise NotFound(f"{account.name} has no token {token_id}")
+                raise NotFound("{account} has no token {token_id}", account=account.name, token_id=token_id)
             session.delete(token)
             session.add(Event(kind="token.revoked", actor=account.name, data={"name": token.name}))
 
@@ -207,13 +207,18 @@ def _stored_scopes(token: Token) -> Scopes:
 
 def _resolve(session: Session, user: Account, named: Mapping[str, Action]) -> Scopes:
     if len(named) > SCOPES_LIMIT:
-        raise BadRequest(f"{len(named)} scopes; a token has at most {SCOPES_LIMIT}")
+        raise BadRequest("{count} scopes; a token has at most {limit}", count=len(named), limit=SCOPES_LIMIT)
     repositories: dict[int, Action] = {}
     accounts: dict[int, Action] = {}
     actor = load_actor(session, user, TokenRole.WRITE, None)
     for name, right in named.items():
         if right not in RIGHTS:
-            raise BadRequest(f"{name}: the right {right} cannot be given; one of {', '.join(RIGHTS)}")
+            raise BadRequest(
+                "{name}: the right {right} cannot be given; one of {choices}",
+                name=name,
+                right=right,
+                choices=", ".join(RIGHTS),
+            )
         if "/" in name:
             repositories[_repository(session, actor, name)] = right
         else:
@@ -233,5 +238,5 @@ def _repository(session: Session, actor: Actor, path: str) -> int:
         .where(Repository.type == type_, Account.name_key == namespace, Repository.name_key == name, visible(actor))
     )
     if found is None:
-        raise NotFound(f"No such repository: {path}; write NAMESPACE/NAME or datasets/NAMESPACE/NAME")
+        raise NotFound("No such repository: {path}; write NAMESPACE/NAME or datasets/NAMESPACE/NAME", path=path)
     return found

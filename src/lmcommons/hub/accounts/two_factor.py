@@ -145,7 +145,7 @@ class TwoFactors:
         with self._database.write() as session:
             user = find_user(session, name)
             if session.get(TwoFactor, user.id) is None:
-                raise Conflict(f"{user.name} has no two-factor sign-in to reset")
+                raise Conflict("{user} has no two-factor sign-in to reset", user=user.name)
             _remove(session, user.id)
             session.add(Event(kind="two_factor.reset", actor=by and by.name, data={"name": user.name}))
 
@@ -180,7 +180,8 @@ class TwoFactors:
         if found.next_at is not None and found.next_at > now():
             seconds = int((found.next_at - now()).total_seconds()) + 1
             raise TooManyRequests(
-                f"Too many wrong codes; wait {seconds} seconds, or use a recovery code",
+                "Too many wrong codes; wait {wait} seconds, or use a recovery code",
+                wait=seconds,
                 headers={"Retry-After": str(seconds)},
             )
         generator = pyotp.TOTP(self._secret_of(found), interval=STEP)

@@ -93,15 +93,23 @@ class Attachments:
         format_ = recognise(file.read(HEAD))
         if format_ is None:
             names = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES.values())
-            raise BadRequest(f"An attachment is a picture, video or sound: {names}; this file is none of them")
+            raise BadRequest(
+                "An attachment is a picture, video or sound: {names}; this file is none of them", names=names
+            )
         if size > format_.limit:
-            raise TooLarge(f"A {format_.media_type} attachment has at most {format_.limit >> 20} MiB")
+            raise TooLarge(
+                "A {media_type} attachment has at most {limit} MiB",
+                media_type=format_.media_type,
+                limit=format_.limit >> 20,
+            )
         with self._database.read() as session:
             account = own_account(session, actor, Action.DISCUSS)
             used = select(func.sum(Attachment.size)).where(Attachment.account_id == account.id)
             if (session.scalar(used) or 0) + size > ACCOUNT_LIMIT:
                 raise Forbidden(
-                    f"The attachments of {account.name} have {ACCOUNT_LIMIT >> 30} GiB, which is all they may"
+                    "The attachments of {account} have {limit} GiB, which is all they may",
+                    account=account.name,
+                    limit=ACCOUNT_LIMIT >> 30,
                 )
         sha256 = self._store(file, size)
         with self._database.write() as session:

@@ -78,9 +78,9 @@ class Collections:
             BadRequest: an order that does not exist, or too many names.
         """
         if query.sort not in SORTS:
-            raise BadRequest(f"Unknown sort {query.sort!r}: one of {', '.join(SORTS)}")
+            raise BadRequest("Unknown sort {sort!r}: one of {choices}", sort=query.sort, choices=", ".join(SORTS))
         if max(len(query.owners), len(query.items)) > NAMES_LIMIT:
-            raise BadRequest(f"A list is of at most {NAMES_LIMIT} owners and {NAMES_LIMIT} items")
+            raise BadRequest("A list is of at most {limit} owners and {limit} items", limit=NAMES_LIMIT)
         wanted = [found for item in query.items if (found := self._named(actor, item))]
         with self._database.read() as session:
             chosen = select(Collection).where(visible_collections(actor))
@@ -145,7 +145,7 @@ class Collections:
     ) -> Collection:
         """Change what is not None; `position` is the new place among the owner's collections, from 0."""
         if theme is not None and theme not in THEMES:
-            raise BadRequest(f"Unknown theme {theme!r}: one of {', '.join(THEMES)}")
+            raise BadRequest("Unknown theme {theme!r}: one of {choices}", theme=theme, choices=", ".join(THEMES))
         with self._database.write() as session:
             collection = _find(session, actor, slug, Action.WRITE)
             if title is not None:
@@ -179,14 +179,16 @@ class Collections:
             BadRequest: no such kind, or the collection is full. Conflict: it is in it. NotFound: it is not here.
         """
         if kind not in list(CollectionItemKind):
-            raise BadRequest(f"Items are of the types {', '.join(CollectionItemKind)}, not {kind!r}")
+            raise BadRequest(
+                "Items are of the types {choices}, not {kind!r}", choices=", ".join(CollectionItemKind), kind=kind
+            )
         target = self._target(actor, CollectionItemKind(kind), name)
         with self._database.write() as session:
             collection = _find(session, actor, slug, Action.WRITE)
             if any(item.kind == kind and item.target_id == target.id for item in collection.items):
-                raise Conflict(f"{kind} {name} is in the collection already")
+                raise Conflict("{kind} {name} is in the collection already", kind=kind, name=name)
             if len(collection.items) >= ITEMS_LIMIT:
-                raise BadRequest(f"A collection has at most {ITEMS_LIMIT} items")
+                raise BadRequest("A collection has at most {limit} items", limit=ITEMS_LIMIT)
             item = CollectionItem(
                 kind=CollectionItemKind(kind),
                 target_id=target.id,
@@ -255,7 +257,7 @@ class Collections:
         with self._database.read() as session:
             bucket = session.scalar(chosen.where(Account.name_key == namespace, Bucket.name_key == bucket_name))
         if bucket is None or not allowed(actor, Action.SEE, bucket):
-            raise NotFound(f"No such bucket: {name}")
+            raise NotFound("No such bucket: {name}", name=name)
         return bucket
 
     def _named(self, actor: Actor, path: str) -> tuple[CollectionItemKind, int] | None:
@@ -277,7 +279,7 @@ def _find(session: Session, actor: Actor, slug: str, action: Action) -> Collecti
         or collection.account.name_key != named["namespace"].lower()
         or not allowed(actor, Action.SEE, collection)
     ):
-        raise NotFound(f"No such collection: {slug[:200]}")
+        raise NotFound("No such collection: {slug}", slug=slug[:200])
     require(actor, action, collection)
     return collection
 
@@ -318,12 +320,22 @@ def _set_title(session: Session, collection: Collection, title: str) -> None:
     with session.no_autoflush:
         other = session.scalar(same)
     if other is not None and other is not collection:
-        raise Conflict(f"{collection.account.name} has a collection called {title!r}", fields={"slug": other.full_name})
+        raise Conflict(
+            "{name} has a collection called {title!r}",
+            name=collection.account.name,
+            title=title,
+            fields={"slug": other.full_name},
+        )
 
 
 def _bounded(name: str, text: str | None, limit: int) -> str | None:
     if text is not None and (len(text) > limit or "\0" in text):
-        raise BadRequest(f"A {name} has at most {limit} characters, none of them NUL; this one has {len(text)}")
+        raise BadRequest(
+            "A {name} has at most {limit} characters, none of them NUL; this one has {count}",
+            name=name,
+            limit=limit,
+            count=len(text),
+        )
     return text
 
 

@@ -84,7 +84,12 @@ class Discussions:
         """
         for name, value, choices in (("type", query.kind, Kind), ("status", query.status, StatusFilter)):
             if value not in get_args(choices):
-                raise BadRequest(f"Unknown {name} {value!r}: one of {', '.join(get_args(choices))}")
+                raise BadRequest(
+                    "Unknown {name} {value!r}: one of {choices}",
+                    name=name,
+                    value=value,
+                    choices=", ".join(get_args(choices)),
+                )
         conditions: list[ColumnElement[bool]] = [
             Discussion.repository_id == repository.id,
             Discussion.withheld.is_(False),
@@ -193,7 +198,7 @@ class Discussions:
             if not event.versions:
                 raise Conflict("The comment was hidden: it cannot be edited")
             if len(event.versions) >= VERSIONS_LIMIT:
-                raise BadRequest(f"The comment was edited {VERSIONS_LIMIT - 1} times; write another one")
+                raise BadRequest("The comment was edited {limit} times; write another one", limit=VERSIONS_LIMIT - 1)
             check_room(session, discussion, text)
             event.versions.append(CommentVersion(text=text, author=author(session, actor)))
             record_discussion(session, "edited", actor, repository, discussion, comment=event.id)
@@ -210,7 +215,9 @@ class Discussions:
         """
         require(actor, Action.DISCUSS, repository)
         if reason is not None and reason not in HIDING:
-            raise BadRequest(f"Unknown reason {reason[:20]!r}: one of {', '.join(HIDING)}")
+            raise BadRequest(
+                "Unknown reason {reason!r}: one of {choices}", reason=reason[:20], choices=", ".join(HIDING)
+            )
         with self._database.write() as session:
             discussion = find(session, repository, number)
             event = find_comment(session, discussion, comment)
@@ -244,11 +251,16 @@ class Discussions:
             BadRequest: no such status. Conflict: it has it already, or was merged.
         """
         if status not in (DiscussionStatus.OPEN, DiscussionStatus.CLOSED):
-            raise BadRequest(f"Unknown status {status!r}: one of open, closed")
+            raise BadRequest("Unknown status {status!r}: one of open, closed", status=status)
         with self._database.write() as session:
             discussion = _own(session, actor, repository, number)
             if discussion.status in (DiscussionStatus.MERGED, status):
-                raise Conflict(f"{repository.full_name}#{number} is {discussion.status} already")
+                raise Conflict(
+                    "{repository}#{number} is {status} already",
+                    repository=repository.full_name,
+                    number=number,
+                    status=discussion.status,
+                )
             if text is not None:
                 add_comment(session, actor, repository, discussion, text)
             return change_status(session, actor, repository, discussion, DiscussionStatus(status))
@@ -266,7 +278,9 @@ def find(session: Session, repository: Repository, number: int) -> Discussion:
     chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
     found = session.scalar(chosen)
     if found is None or found.withheld:
-        raise NotFound(f"{repository.full_name} has no discussion or pull request {number}")
+        raise NotFound(
+            "{repository} has no discussion or pull request {number}", repository=repository.full_name, number=number
+        )
     return found
 
 
@@ -355,7 +369,11 @@ def check_title(title: str) -> str:
     """
     title = " ".join(title.split())
     if not title or len(title) > TITLE_LIMIT or "\0" in title:
-        raise BadRequest(f"A title has 1 to {TITLE_LIMIT} characters, none of them NUL; this one has {len(title)}")
+        raise BadRequest(
+            "A title has 1 to {limit} characters, none of them NUL; this one has {count}",
+            limit=TITLE_LIMIT,
+            count=len(title),
+        )
     return title
 
 
@@ -368,7 +386,9 @@ def check_text(text: str) -> str:
     if not text.strip():
         raise BadRequest("A comment must not be empty")
     if len(text) > TEXT_LIMIT:
-        raise TooLarge(f"A comment has at most {TEXT_LIMIT:,} characters; this one has {len(text):,}")
+        raise TooLarge(
+            "A comment has at most {limit:,} characters; this one has {count:,}", limit=TEXT_LIMIT, count=len(text)
+        )
     if "\0" in text:
         raise BadRequest("A comment must not have NUL characters")
     return text
@@ -386,8 +406,10 @@ def check_room(session: Session, discussion: Discussion, text: str) -> None:
     total = session.scalar(said.where(DiscussionEvent.discussion_id == discussion.id)) or 0
     if total + len(text) > TEXTS_LIMIT or count_events(session, discussion) >= EVENTS_LIMIT:
         raise BadRequest(
-            f"A discussion has at most {EVENTS_LIMIT:,} lines and {TEXTS_LIMIT:,} characters, and this one has no room "
-            "for more; open another one"
+            "A discussion has at most {limit:,} lines and {characters:,} characters, and this one has no room "
+            "for more; open another one",
+            limit=EVENTS_LIMIT,
+            characters=TEXTS_LIMIT,
         )
 
 
@@ -399,7 +421,7 @@ def find_comment(session: Session, discussion: Discussion, comment: int) -> Disc
     """
     event = session.get(DiscussionEvent, comment)
     if event is None or event.discussion_id != discussion.id or event.kind not in COMMENTS:
-        raise NotFound(f"Discussion {discussion.number} has no such comment")
+        raise NotFound("Discussion {discussion} has no such comment", discussion=discussion.number)
     return event
 
 

@@ -76,7 +76,7 @@ class LineComments:
         require(actor, Action.DISCUSS, repository)
         require(actor, Action.READ, repository)
         if side not in get_args(Side):
-            raise BadRequest(f"Unknown side {side[:20]!r}: one of old, new")
+            raise BadRequest("Unknown side {side!r}: one of old, new", side=side[:20])
         text = discussions.check_text(text)
         with self._database.read() as session:
             discussion = discussions.find(session, repository, number)
@@ -84,9 +84,21 @@ class LineComments:
         place = Place(path, "old" if side == "old" else "new", line, compared.commit(side))
         git = self._repositories.git(repository)
         if commit is not None and _content(git, commit, path) != _content(git, place.commit, path):
-            raise Conflict(f"{path} changed in {repository.full_name}#{number} since you looked: load the page again")
+            raise Conflict(
+                "{path} changed in {repository}#{number} since you looked: load the page again",
+                path=path,
+                repository=repository.full_name,
+                number=number,
+            )
         if not any(each.number(place.side) == line for each in _lines(git, compared, path)):
-            raise BadRequest(f"{path}: {repository.full_name}#{number} shows no line {line} on the {side} side")
+            raise BadRequest(
+                "{path}: {repository}#{number} shows no line {line} on the {side} side",
+                path=path,
+                repository=repository.full_name,
+                number=number,
+                line=line,
+                side=side,
+            )
         return self._add(actor, repository, number, place, text)
 
     def reply(self, actor: Actor, repository: Repository, number: int, to: int, text: str) -> DiscussionEvent:

@@ -123,7 +123,7 @@ class Moderation:
             found = _find(session, case_id)
             decided = found.decided_at is not None and found.status is not CaseStatus.DISMISSED
             if not operates(actor) and not (decided and _answers_for(session, actor, found)):
-                raise NotFound(f"There is no case {case_id}")
+                raise NotFound("There is no case {case_id}", case_id=case_id)
             return found
 
     def about(self, actor: Actor) -> Sequence[ModerationCase]:
@@ -177,7 +177,7 @@ class Moderation:
         with self._database.write() as session:
             case = _of_others(session, actor, case_id)
             if case.status is not CaseStatus.OPEN:
-                raise Conflict(f"Case {case.id} was decided before: it is {case.status}")
+                raise Conflict("Case {case} was decided before: it is {status}", case=case.id, status=case.status)
             if hide:
                 _show(session, case, shown=False)
             case.status = CaseStatus.HIDDEN if hide else CaseStatus.DISMISSED
@@ -198,7 +198,9 @@ class Moderation:
         with self._database.write() as session:
             case = _of_others(session, actor, case_id)
             if case.status not in (CaseStatus.HIDDEN, CaseStatus.UPHELD):
-                raise Conflict(f"Case {case.id} is {case.status}; only what is hidden can be restored")
+                raise Conflict(
+                    "Case {case} is {status}; only what is hidden can be restored", case=case.id, status=case.status
+                )
             _show(session, case, shown=True)
             case.status = CaseStatus.RESTORED
             case.note = _checked(note, "note", required=False) or case.note
@@ -217,9 +219,11 @@ class Moderation:
             own_account(session, actor, Action.DISCUSS)
             case = _find(session, case_id)
             if not _answers_for(session, actor, case):
-                raise NotFound(f"There is no case {case_id}")
+                raise NotFound("There is no case {case_id}", case_id=case_id)
             if case.status is not CaseStatus.HIDDEN or case.appeal is not None:
-                raise Conflict(f"Case {case.id} is {case.status}; what is hidden can be appealed once")
+                raise Conflict(
+                    "Case {case} is {status}; what is hidden can be appealed once", case=case.id, status=case.status
+                )
             case.appeal, case.appealed_at = _checked(text, "appeal", required=True), now()
             case.status = CaseStatus.APPEALED
             _record(session, "moderation.appealed", actor, case)
@@ -235,7 +239,7 @@ class Moderation:
         with self._database.write() as session:
             case = _of_others(session, actor, case_id)
             if case.status is not CaseStatus.APPEALED:
-                raise Conflict(f"Case {case.id} is {case.status}; no appeal waits")
+                raise Conflict("Case {case} is {status}; no appeal waits", case=case.id, status=case.status)
             if case.decided_by_id == actor.account_id:
                 raise Forbidden("An appeal is decided by another administrator than the one who decided first")
             if restore:
@@ -266,17 +270,19 @@ def _report(session: Session, actor: Actor, target: Target, reason: str) -> Mode
         _of(target.kind, target.id).where(ModerationCase.status.in_((CaseStatus.OPEN, *SHUT)))
     )
     if case is not None and case.status is not CaseStatus.OPEN:
-        raise Conflict(f"{target.name} is hidden already")
+        raise Conflict("{target} is hidden already", target=target.name)
     waiting = select(func.count()).join_from(ModerationReport, ModerationCase)
     mine = and_(ModerationReport.reporter_id == actor.account_id, ModerationCase.status == CaseStatus.OPEN)
     if (session.scalar(waiting.where(mine)) or 0) >= REPORTS_LIMIT:
-        raise TooManyRequests(f"{REPORTS_LIMIT} reports of yours wait for a decision; wait until some are decided")
+        raise TooManyRequests(
+            "{limit} reports of yours wait for a decision; wait until some are decided", limit=REPORTS_LIMIT
+        )
     if case is None:
         case = ModerationCase(kind=target.kind, target_id=target.id, name=target.name, author_id=target.author_id)
         session.add(case)
         session.flush()
     if any(report.reporter_id == actor.account_id for report in case.reports):
-        raise Conflict(f"You have reported {target.name} already; an administrator will look at it")
+        raise Conflict("You have reported {target} already; an administrator will look at it", target=target.name)
     case.reports.append(ModerationReport(reporter=session.get(Account, actor.account_id), reason=reason))
     _record(session, "moderation.reported", actor, case)
     return case
@@ -290,7 +296,7 @@ def _of(kind: ReportedKind, target_id: int) -> Select[Any]:
 def _find(session: Session, case_id: int) -> ModerationCase:
     found = session.get(ModerationCase, case_id)
     if found is None:
-        raise NotFound(f"There is no case {case_id}")
+        raise NotFound("There is no case {case_id}", case_id=case_id)
     return found
 
 
@@ -338,9 +344,11 @@ def _show(session: Session, case: ModerationCase, *, shown: bool) -> None:
     elif isinstance(found, Account) and found.kind is AccountKind.USER:
         found.disabled = not shown
     elif isinstance(found, Account) and found.kind is AccountKind.ORGANISATION:
-        raise BadRequest(f"{found.name} is an organisation: hide its repositories one by one, or disable its members")
+        raise BadRequest(
+            "{found} is an organisation: hide its repositories one by one, or disable its members", found=found.name
+        )
     else:
-        raise Conflict(f"{case.name} is gone")
+        raise Conflict("{case} is gone", case=case.name)
 
 
 def _tell(session: Session, case: ModerationCase) -> None:
@@ -364,9 +372,14 @@ def _tell(session: Session, case: ModerationCase) -> None:
 def _checked(text: str, what: str, *, required: bool) -> str | None:
     text = text.strip()
     if len(text) > TEXT_LIMIT:
-        raise TooLarge(f"The {what} has {len(text):,} characters; at most {TEXT_LIMIT:,} are allowed")
+        raise TooLarge(
+            "The {what} has {count:,} characters; at most {limit:,} are allowed",
+            what=what,
+            count=len(text),
+            limit=TEXT_LIMIT,
+        )
     if required and not text:
-        raise BadRequest(f"Write a {what}: others need to understand it")
+        raise BadRequest("Write a {what}: others need to understand it", what=what)
     return text or None
 
 

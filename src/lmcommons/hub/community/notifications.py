@@ -142,7 +142,9 @@ class Notifications:
         """
         require(actor, Action.DISCUSS, repository)
         if choice not in get_args(Choice):
-            raise BadRequest(f"Unknown choice {choice[:20]!r}: one of {', '.join(get_args(Choice))}")
+            raise BadRequest(
+                "Unknown choice {choice!r}: one of {choices}", choice=choice[:20], choices=", ".join(get_args(Choice))
+            )
         with self._database.write() as session:
             account = own_account(session, actor, Action.DISCUSS)
             found = session.get(Watch, (discussion.id, account.id))

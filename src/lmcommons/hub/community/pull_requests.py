@@ -90,9 +90,15 @@ class PullRequests:
         head = git.branch(branch)
         start = git.merge_base(head, _start(git, base, None))
         if start is None:
-            raise BadRequest(f"{branch} and {base} share no commit: nothing of one can be merged into the other")
+            raise BadRequest(
+                "{branch} and {base} share no commit: nothing of one can be merged into the other",
+                branch=branch,
+                base=base,
+            )
         if start == head:
-            raise BadRequest(f"{base} has all the commits of {branch}: there is nothing to merge")
+            raise BadRequest(
+                "{base} has all the commits of {branch}: there is nothing to merge", base=base, branch=branch
+            )
         with self._opening(actor, repository, title, text, base, start, head) as discussion:
             pass
         return discussion
@@ -178,7 +184,11 @@ class PullRequests:
             BadRequest: it is none. RevisionNotFound: the branch it is for was removed.
         """
         if not discussion.is_pull_request:
-            raise BadRequest(f"{repository.full_name}#{discussion.number} is a discussion: it changes no files")
+            raise BadRequest(
+                "{repository}#{discussion} is a discussion: it changes no files",
+                repository=repository.full_name,
+                discussion=discussion.number,
+            )
         git = self._repositories.git(repository)
         head, base = discussion.ref, BRANCHES + str(discussion.base)
         if discussion.merge_commit is not None:
@@ -228,7 +238,11 @@ class PullRequests:
         git = self._repositories.git(repository)
         base, head = str(discussion.base), git.resolve(discussion.ref)
         if head == discussion.start:
-            raise BadRequest(f"{repository.full_name}#{number} has no commits yet: there is nothing to merge")
+            raise BadRequest(
+                "{repository}#{number} has no commits yet: there is nothing to merge",
+                repository=repository.full_name,
+                number=number,
+            )
         recorded: list[tuple[str, DiscussionEvent]] = []
 
         @contextmanager
@@ -272,11 +286,15 @@ class PullRequests:
             with self._database.read() as session:
                 discussion = discussions.find(session, repository, _number(revision) or 0)
         except NotFound as error:
-            raise RevisionNotFound(f"revision {revision!r}: no such pull request") from error
+            raise RevisionNotFound("revision {revision!r}: no such pull request", revision=revision) from error
         own = discussion.author_id is not None and discussion.author_id == actor.account_id
         require(actor, Action.DISCUSS if own else Action.WRITE, repository)
         if discussion.status is DiscussionStatus.MERGED:
-            raise Conflict(f"{repository.full_name}#{discussion.number} was merged; open another pull request")
+            raise Conflict(
+                "{repository}#{discussion} was merged; open another pull request",
+                repository=repository.full_name,
+                discussion=discussion.number,
+            )
 
     def may_write(self, actor: Actor, repository: Repository, revision: str) -> bool:
         """Whether `require_write` would return."""
@@ -340,13 +358,13 @@ def _set_merged(
 def _start(git: GitRepository, base: str, parent: str | None) -> str:
     """The commit that a pull request for the branch `base` begins at."""
     if base not in {branch.name for branch in git.refs().branches}:
-        raise RevisionNotFound(f"revision {base!r}: no such branch; pull requests are made for a branch")
+        raise RevisionNotFound("revision {base!r}: no such branch; pull requests are made for a branch", base=base)
     head = git.branch(base)
     if parent is None or head.startswith(parent):
         return head
     start = git.resolve(parent)
     if git.merge_base(start, head) != start:
-        raise PreconditionFailed(f"The commit {parent} is not in the history of {base}")
+        raise PreconditionFailed("The commit {parent} is not in the history of {base}", parent=parent, base=base)
     return start
 
 
@@ -364,8 +382,8 @@ def _number(ref: str) -> int | None:
 def _check_open(repository: Repository, discussion: Discussion) -> None:
     name = f"{repository.full_name}#{discussion.number}"
     if not discussion.is_pull_request:
-        raise BadRequest(f"{name} is a discussion, not a pull request: there is nothing to merge")
+        raise BadRequest("{name} is a discussion, not a pull request: there is nothing to merge", name=name)
     if discussion.status is DiscussionStatus.DRAFT:
-        raise Conflict(f"{name} is a draft; set its status to open, then merge it")
+        raise Conflict("{name} is a draft; set its status to open, then merge it", name=name)
     if discussion.status is not DiscussionStatus.OPEN:
-        raise Conflict(f"{name} is {discussion.status}: it cannot be merged")
+        raise Conflict("{name} is {status}: it cannot be merged", name=name, status=discussion.status)

@@ -40,7 +40,7 @@ class Reactions:
         """
         require(actor, Action.DISCUSS, repository)
         if emoji not in list(Emoji):
-            raise BadRequest(f"Unknown reaction {emoji[:20]!r}: one of {', '.join(Emoji)}")
+            raise BadRequest("Unknown reaction {emoji!r}: one of {choices}", emoji=emoji[:20], choices=", ".join(Emoji))
         with self._database.write() as session:
             discussion = discussions.find(session, repository, number)
             event = discussions.find_comment(session, discussion, comment)

@@ -73,7 +73,9 @@ class Reviews:
         """
         require(actor, Action.DISCUSS, repository)
         if verdict not in list(Verdict):
-            raise BadRequest(f"Unknown verdict {verdict[:20]!r}: one of {', '.join(Verdict)}")
+            raise BadRequest(
+                "Unknown verdict {verdict!r}: one of {choices}", verdict=verdict[:20], choices=", ".join(Verdict)
+            )
         text = discussions.check_text(text) if text.strip() or verdict != Verdict.APPROVE else ""
         with self._database.write() as session:
             discussion = _open_pull_request(session, repository, number)
@@ -102,16 +104,24 @@ class Reviews:
             discussion = _asking(session, actor, repository, number)
             user = find_user(session, reviewer)
             if user.id == discussion.author_id:
-                raise BadRequest(f"{user.name} opened this pull request and cannot review it; ask somebody else")
+                raise BadRequest(
+                    "{user} opened this pull request and cannot review it; ask somebody else", user=user.name
+                )
             if user.disabled or not allowed(
                 load_actor(session, user, TokenRole.WRITE, None), Action.DISCUSS, repository
             ):
-                raise BadRequest(f"{user.name} may not take part in {repository.full_name}: ask somebody who may")
+                raise BadRequest(
+                    "{user} may not take part in {repository}: ask somebody who may",
+                    user=user.name,
+                    repository=repository.full_name,
+                )
             if session.get(ReviewRequest, (discussion.id, user.id)) is not None:
                 return
             waiting = select(ReviewRequest.reviewer_id).where(ReviewRequest.discussion_id == discussion.id)
             if len(session.scalars(waiting).all()) >= ASKED_LIMIT:
-                raise BadRequest(f"{ASKED_LIMIT} people were asked and have not answered: wait for them first")
+                raise BadRequest(
+                    "{limit} people were asked and have not answered: wait for them first", limit=ASKED_LIMIT
+                )
             session.add(ReviewRequest(discussion_id=discussion.id, reviewer_id=user.id))
             discussions.record_discussion(session, "review_asked", actor, repository, discussion, user=user.name)
             reasons = {user.id: Reason.REVIEW_ASKED}
@@ -168,8 +178,11 @@ def require_answered(session: Session, repository: Repository, discussion: Discu
     ]
     if waiting:
         raise Conflict(
-            f"{', '.join(waiting)} asked for changes to {repository.full_name}#{discussion.number} and did not approve "
+            "{reviewers} asked for changes to {repository}#{discussion} and did not approve "
             "it since: say that it is to be merged all the same, by the tick on its page or `despiteReviews`",
+            reviewers=", ".join(waiting),
+            repository=repository.full_name,
+            discussion=discussion.number,
             fields={"changesRequestedBy": waiting},
         )
 
@@ -178,9 +191,9 @@ def _open_pull_request(session: Session, repository: Repository, number: int) ->
     discussion = discussions.find(session, repository, number)
     name = f"{repository.full_name}#{number}"
     if not discussion.is_pull_request:
-        raise BadRequest(f"{name} is a discussion, not a pull request: there is nothing to review")
+        raise BadRequest("{name} is a discussion, not a pull request: there is nothing to review", name=name)
     if discussion.status not in (DiscussionStatus.OPEN, DiscussionStatus.DRAFT):
-        raise Conflict(f"{name} is {discussion.status}: reviews are for open pull requests")
+        raise Conflict("{name} is {status}: reviews are for open pull requests", name=name, status=discussion.status)
     return discussion
 
 

@@ -56,9 +56,13 @@ class Question:
         """
         prompt, mode = fields.get("prompt", ""), fields.get("mode", cls.mode)
         if not prompt.strip() or len(prompt) > PROMPT_LIMIT or "\0" in prompt:
-            raise BadRequest(f"A prompt has 1 to {PROMPT_LIMIT:,} characters; this one has {len(prompt.strip()):,}")
+            raise BadRequest(
+                "A prompt has 1 to {limit:,} characters; this one has {count:,}",
+                limit=PROMPT_LIMIT,
+                count=len(prompt.strip()),
+            )
         if mode not in ("chat", "text"):
-            raise BadRequest(f"mode={mode[:20]}: one of chat, text")
+            raise BadRequest("mode={mode}: one of chat, text", mode=mode[:20])
         seed = fields.get("seed", "").strip()
         return cls(
             prompt,
@@ -105,7 +109,9 @@ class Trials:
             ServerFailed: the server does not answer, refuses, or takes too long.
         """
         if not self.can_try(repository):
-            raise NotFound(f"No server is named for {repository.full_name}; it cannot be tried here")
+            raise NotFound(
+                "No server is named for {repository}; it cannot be tried here", repository=repository.full_name
+            )
         require(actor, Action.READ, repository)
         if actor.account_id is None:
             raise Forbidden("Sign in to try a model")
@@ -118,7 +124,9 @@ class Trials:
                     async for piece in pieces:
                         yield piece
             except TimeoutError as error:
-                raise ServerFailed(f"The answer took longer than {TIME_LIMIT:.0f} seconds and was cut off") from error
+                raise ServerFailed(
+                    "The answer took longer than {limit:.0f} seconds and was cut off", limit=TIME_LIMIT
+                ) from error
             except httpx.HTTPError as error:
                 raise ServerFailed("The model's server does not answer; tell whoever runs this hub") from error
 
@@ -127,7 +135,9 @@ class Trials:
         if account_id in self._asking:
             raise Busy("You are asking already; wait for that answer, or stop it", seconds=5)
         if len(self._asking) >= AT_A_TIME:
-            raise Busy(f"{AT_A_TIME} answers are being written already; try again shortly", seconds=10)
+            raise Busy(
+                "{at_a_time} answers are being written already; try again shortly", at_a_time=AT_A_TIME, seconds=10
+            )
         self._asking.add(account_id)
         try:
             yield
@@ -177,7 +187,7 @@ def _piece(data: str) -> str:
     try:
         event = json.loads(data)
         if "error" in event:
-            raise ServerFailed(f"The model's server failed: {_told(event)}")
+            raise ServerFailed("The model's server failed: {reason}", reason=_told(event))
         choices = event["choices"]
         if not choices:
             return ""
@@ -195,8 +205,11 @@ async def _refusal(response: httpx.Response) -> HubError:
     except ValueError:
         told = ""
     if response.status_code == httpx.codes.BAD_REQUEST and told:
-        return BadRequest(f"The model's server refuses this: {told}")
-    return ServerFailed(f"The model's server answers with status {response.status_code}; tell whoever runs this hub")
+        return BadRequest("The model's server refuses this: {reason}", reason=told)
+    return ServerFailed(
+        "The model's server answers with status {status}; tell whoever runs this hub",
+        status=response.status_code,
+    )
 
 
 def _told(body: Any) -> str:
@@ -220,5 +233,7 @@ def _number(fields: Mapping[str, str], name: str, least: float, most: float, def
     except ValueError:
         value = float("nan")
     if not least <= value <= most:
-        raise BadRequest(f"{name}={text[:20]}: a number from {least} to {most}")
+        raise BadRequest(
+            "{name}={text}: a number from {least} to {most}", name=name, text=text[:20], least=least, most=most
+        )
     return value

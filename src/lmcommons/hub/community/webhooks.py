@@ -68,7 +68,7 @@ class Webhooks:
             account = own_account(session, actor, Action.MANAGE)
             count = select(func.count()).where(Webhook.account_id == account.id)
             if (session.scalar(count) or 0) >= WEBHOOKS_LIMIT:
-                raise BadRequest(f"An account has at most {WEBHOOKS_LIMIT} webhooks; delete one first")
+                raise BadRequest("An account has at most {limit} webhooks; delete one first", limit=WEBHOOKS_LIMIT)
             webhook = Webhook(account=account, url=url, secret=_checked_secret(secret), watched=_watches(watched))
             _set_domains(webhook, domains)
             session.add(webhook)
@@ -159,7 +159,7 @@ class Webhooks:
         try:
             check_url(url, allow_private=self._allow_private)
         except RefusedAddressError as error:
-            raise BadRequest(f"`url`: {error}") from error
+            raise BadRequest("`url`: {reason}", reason=error) from error
 
 
 def _find(session: Session, actor: Actor, number: int) -> Webhook:
@@ -188,25 +188,27 @@ def _last_event(actor: Actor, webhook: Webhook) -> Select[int]:
 
 def _watches(watched: Sequence[Mapping[str, Any]]) -> list[WebhookWatch]:
     if len(watched) > WATCHED_LIMIT:
-        raise BadRequest(f"A webhook watches at most {WATCHED_LIMIT} items")
+        raise BadRequest("A webhook watches at most {limit} items", limit=WATCHED_LIMIT)
     watches: list[WebhookWatch] = []
     for position, item in enumerate(watched):
         kind, name = item.get("type"), item.get("name")
         if kind not in WATCHED or not isinstance(name, str) or len(name) > NAME_LIMIT or not NAME.fullmatch(name):
-            raise BadRequest(f"`watched` needs a `type` ({', '.join(WATCHED)}) and a `name` in each item")
+            raise BadRequest(
+                "`watched` needs a `type` ({choices}) and a `name` in each item", choices=", ".join(WATCHED)
+            )
         watches.append(WebhookWatch(position=position, kind=kind, name=name, name_key=name.lower()))
     return watches
 
 
 def _set_domains(webhook: Webhook, domains: Sequence[Any]) -> None:
     if not domains or any(domain not in DOMAINS for domain in domains):
-        raise BadRequest(f"`domains` is one or both of {', '.join(DOMAINS)}")
+        raise BadRequest("`domains` is one or both of {choices}", choices=", ".join(DOMAINS))
     webhook.repo, webhook.discussion = (domain in domains for domain in DOMAINS)
 
 
 def _checked_secret(secret: str | None) -> str | None:
     if secret and (len(secret) > SECRET_LIMIT or not secret.isascii() or not secret.isprintable()):
-        raise BadRequest(f"`secret` has at most {SECRET_LIMIT} characters, all of them printable ASCII")
+        raise BadRequest("`secret` has at most {limit} characters, all of them printable ASCII", limit=SECRET_LIMIT)
     return secret or None
 
 

@@ -65,11 +65,11 @@ def delete_user(hub: Hub, name: str, heir: str | None = None) -> None:
 
 def _transfer(hub: Hub, user: Account, heir: Account) -> None:
     if heir.id == user.id:
-        raise BadRequest(f"{user.name} cannot inherit from itself")
+        raise BadRequest("{user} cannot inherit from itself", user=user.name)
     with hub.database.read() as session:
         owned, present = _owned(session, user), {_key(other) for other in _owned(session, heir)}
     if taken := [each for each in owned if _key(each) in present]:
-        raise Conflict(f"{heir.name} has {_names(taken)} too; rename or delete one of each")
+        raise Conflict("{heir} has {names} too; rename or delete one of each", heir=heir.name, names=_names(taken))
     hub.accounts.require_room(heir.id, hub.accounts.used(user.id))
     actor = acting(hub, user.name)
     for each in owned:
@@ -90,7 +90,11 @@ def _transfer(hub: Hub, user: Account, heir: Account) -> None:
 
 def _require_nothing_owned(session: Session, user: Account) -> None:
     if owned := _owned(session, user):
-        raise Conflict(f"{user.name} owns {_names(owned)}; give it away with --transfer-to, or delete it first")
+        raise Conflict(
+            "{user} owns {names}; give it away with --transfer-to, or delete it first",
+            user=user.name,
+            names=_names(owned),
+        )
 
 
 def _require_other_admins(session: Session, user: Account) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.licenses import LICENSES
+from lmcommons.hub.words import Words
 
 METADATA_LIMIT = 256 << 10  # characters
 DEPTH_LIMIT = 100  # collections in one another; libyaml's own recursion would end the process
@@ -19,11 +21,11 @@ _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class YamlError(ValueError):
+class YamlError(Malformed):
     """Text that is not YAML; `line` is where it stops being so, the first is 1, where that is known."""
 
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, /, *, line: int | None = None, **values: Any) -> None:
+        super().__init__(message, **values)
         self.line = line
 
 
@@ -73,7 +75,7 @@ def parse_metadata(text: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError(f"metadata must be a mapping of fields to values, not {type(value).__name__}")
+        raise Malformed("metadata must be a mapping of fields to values, not {name}", name=type(value).__name__)
     return value
 
 
@@ -84,18 +86,22 @@ def parse_yaml(text: str, *, aliases: bool = True) -> Any:
         ValueError: it is too long, or not YAML; the message says where.
     """
     if len(text) > METADATA_LIMIT:
-        raise ValueError(f"metadata of {len(text):,} characters; at most {METADATA_LIMIT:,} are read")
+        raise Malformed(
+            "metadata of {count:,} characters; at most {limit:,} are read", count=len(text), limit=METADATA_LIMIT
+        )
     try:
         _check_events(text, aliases=aliases)
         return _plain(yaml.load(text, Loader=_Loader), [NODES_LIMIT])  # noqa: S506 - a safe loader, in C if it can be
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        where = Words(" in line {line}, column {column}", line=mark.line + 1, column=mark.column + 1) if mark else ""
         line = mark.line + 1 if mark else None
-        raise YamlError(f"metadata is not YAML: {error.problem or error.context}{where}", line) from error
+        raise YamlError(
+            "metadata is not YAML: {problem}{where}", line=line, problem=error.problem or error.context, where=where
+        ) from error
     except (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         # PyYAML raises what its code stumbles over where a tag as `!!timestamp` does not fit the value.
-        raise YamlError(f"metadata is not YAML: {' '.join(str(error).split())[:200]}") from error
+        raise YamlError("metadata is not YAML: {reason}", reason=error) from error
 
 
 def _check_events(text: str, *, aliases: bool) -> None:
@@ -104,17 +110,17 @@ def _check_events(text: str, *, aliases: bool) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH_LIMIT:
-                raise ValueError(f"more than {DEPTH_LIMIT} collections in one another")
+                raise Malformed("more than {limit} collections in one another", limit=DEPTH_LIMIT)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif not aliases and isinstance(event, yaml.AliasEvent):
-            raise ValueError("aliases are not allowed here; write the value out")
+            raise Malformed("aliases are not allowed here; write the value out")
 
 
 def _plain(value: Any, left: list[int]) -> Any:
     left[0] -= 1
     if left[0] < 0:
-        raise ValueError(f"more than {NODES_LIMIT:,} values")
+        raise Malformed("more than {limit:,} values", limit=NODES_LIMIT)
     if isinstance(value, dict):
         return {printable(str(key)): _plain(item, left) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
@@ -122,7 +128,7 @@ def _plain(value: Any, left: list[int]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and value.bit_length() > NUMBER_LIMIT:
-        raise ValueError(f"a number of more than {NUMBER_LIMIT} bits")
+        raise Malformed("a number of more than {limit} bits", limit=NUMBER_LIMIT)
     if isinstance(value, date):
         return value.isoformat()
     return value if isinstance(value, int | float | bool | None) else printable(str(value))

@@ -78,7 +78,9 @@ class Commits:
         first = [] if card is None else [AddFile(CARD, card.encode())]
         if type_ is RepositoryType.SPACE:
             if sdk not in SPACE_SDKS:
-                raise BadRequest(f"A space needs an `sdk`: one of {', '.join(SPACE_SDKS)}; not {sdk!r}")
+                raise BadRequest(
+                    "A space needs an `sdk`: one of {choices}; not {sdk!r}", choices=", ".join(SPACE_SDKS), sdk=sdk
+                )
             first = [AddFile(CARD, f"---\ntitle: {name!r}\nsdk: {sdk}\n---\n".encode())]
         return self.refresh(self._repositories.create(actor, type_, namespace, name, private=private, first=first))
 
@@ -263,14 +265,20 @@ class Commits:
             stored = known.get(operation.sha256, operation.size)
             if stored != operation.size:
                 raise BadRequest(
-                    f"{operation.path}: object {operation.sha256} has {stored} bytes, not {operation.size}"
+                    "{path}: object {sha256} has {stored} bytes, not {size}",
+                    path=operation.path,
+                    sha256=operation.sha256,
+                    stored=stored,
+                    size=operation.size,
                 )
         lost = self._contents.link(repository.id, known)
         for operation in large:
             if operation.sha256 not in known or operation.sha256 in lost:
                 raise BadRequest(
-                    f"{operation.path}: object {operation.sha256} was never uploaded to {repository.full_name}; "
-                    "upload it first"
+                    "{path}: object {sha256} was never uploaded to {repository}; upload it first",
+                    path=operation.path,
+                    sha256=operation.sha256,
+                    repository=repository.full_name,
                 )
 
 

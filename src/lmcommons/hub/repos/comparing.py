@@ -69,7 +69,9 @@ class Comparisons:
         """
         name, _, revision = asked.partition("@")
         if name.count("/") != 1:
-            raise BadRequest(f"{asked[:200]!r} is no model: write namespace/name or namespace/name@revision")
+            raise BadRequest(
+                "{asked!r} is no model: write namespace/name or namespace/name@revision", asked=asked[:200]
+            )
         repository = self._find(actor, name)
         git = self._repositories.git(repository)
         commit = git.resolve(revision or git.default_branch)

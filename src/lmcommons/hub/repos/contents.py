@@ -40,7 +40,7 @@ class Contents:
         """
         entry = self._repositories.git(repository).entry(repository.head or "", path)
         if entry.type != "file":
-            raise EntryNotFound(f"{path!r} is a folder, not a file", commit=repository.head)
+            raise EntryNotFound("{path!r} is a folder, not a file", path=path, commit=repository.head)
         return self.open(repository, entry)
 
     def require(self, repository: Repository, entry: Entry) -> None:
@@ -50,7 +50,11 @@ class Contents:
             EntryNotFound: it is a large object that the repository does not have.
         """
         if entry.lfs and not self.stored(repository, {entry.lfs.sha256: entry.lfs.size}):
-            raise EntryNotFound(f"{entry.path}: its content was never uploaded to {repository.full_name}")
+            raise EntryNotFound(
+                "{path}: its content was never uploaded to {repository}",
+                path=entry.path,
+                repository=repository.full_name,
+            )
 
     def stored(self, repository: Repository, objects: dict[str, int]) -> Set[str]:
         """Those of the objects (sha256: bytes) that the repository has."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.cards import printable
 from lmcommons.hub.repos.details import parse_object
 
@@ -63,7 +64,7 @@ def read(name: str, file: BinaryIO) -> dict[str, Series]:
             found.setdefault(tag, {})[step] = value
     tokens = found.pop("tokens", {})
     if not found:
-        raise ValueError("no numbers by step in it")
+        raise Malformed("no numbers by step in it")
     return {tag: _series(points, tokens) for tag, points in found.items()}
 
 
@@ -91,7 +92,7 @@ def _of_rows(name: str, file: BinaryIO) -> Iterator[tuple[int, str, float]]:
     """Step, tag and value of each number in rows of JSON."""
     content = file.read(FILE_LIMIT + 1)
     if len(content) > FILE_LIMIT:
-        raise ValueError(f"longer than {FILE_LIMIT:,} bytes")
+        raise Malformed("longer than {limit:,} bytes", limit=FILE_LIMIT)
     if name.endswith(".jsonl"):
         rows = _lines(content)
     else:
@@ -116,7 +117,7 @@ def _lines(content: bytes) -> Iterator[Any]:
             yield json.loads(line)
         except (ValueError, RecursionError) as error:
             if number < len(lines):
-                raise ValueError(f"line {number:,} is not JSON") from error
+                raise Malformed("line {number:,} is not JSON", number=number) from error
 
 
 def _of_events(file: BinaryIO) -> Iterator[tuple[int, str, float]]:
@@ -166,10 +167,12 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
             return
         number += 1
         if number > EVENTS_LIMIT or size > FILE_LIMIT:
-            raise ValueError(f"more than {EVENTS_LIMIT:,} events, or {FILE_LIMIT:,} bytes of them")
+            raise Malformed(
+                "more than {limit:,} events, or {size:,} bytes of them", limit=EVENTS_LIMIT, size=FILE_LIMIT
+            )
         length = int.from_bytes(head[:8], "little")
         if _checksum(head[:8]) != head[8:]:
-            raise ValueError(f"event {number:,} is damaged: the checksum of its length does not match")
+            raise Malformed("event {number:,} is damaged: the checksum of its length does not match", number=number)
         position += 12 + length + 4
         if length > EVENT_LIMIT:
             continue
@@ -178,7 +181,7 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
         if len(checksum) < 4:
             return
         if _checksum(content) != checksum:
-            raise ValueError(f"event {number:,} is damaged: its checksum does not match")
+            raise Malformed("event {number:,} is damaged: its checksum does not match", number=number)
         yield content
 
 
@@ -221,9 +224,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             case 5:
                 length = 4
             case kind:
-                raise ValueError(f"an event with a field of type {kind}")
+                raise Malformed("an event with a field of type {kind}", kind=kind)
         if position + length > len(message):
-            raise ValueError("an event with a field that goes past its end")
+            raise Malformed("an event with a field that goes past its end")
         yield key >> 3, message[position : position + length]
         position += length
 
@@ -238,7 +241,7 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, position
-    raise ValueError("an event with a number that does not end")
+    raise Malformed("an event with a number that does not end")
 
 
 def _signed(value: int) -> int:

@@ -70,7 +70,9 @@ class Datasets:
         try:
             return repository, splits.find_splits((e.path for e in entries if e.type == "file"), repository.card)
         except ValueError as error:
-            raise BadRequest(f"{repository.full_name}: README.md: {error}") from error
+            raise BadRequest(
+                "{repository}: README.md: {reason}", repository=repository.full_name, reason=error
+            ) from error
 
     def rows(self, repository: Repository, split: Split, start: int, length: int) -> "Rows":
         """Rows of the files of a split, one after the other.
@@ -87,7 +89,7 @@ class Datasets:
                 with self._contents.open_at_head(repository, path) as file:
                     part = read_rows(file, PurePosixPath(path).suffix.lower(), start, left)
             except ValueError as error:
-                raise BadRequest(f"{path}: {error}") from error
+                raise BadRequest("{path}: {reason}", path=path, reason=error) from error
             read.append(part)
             start, left = max(0, start - part.known), left - len(part.rows)
             if part.total is None:
@@ -139,7 +141,7 @@ class Datasets:
                         yield Batch(at, rows)
                         at += rows.num_rows
             except ValueError as error:
-                raise BadRequest(f"{path}: {error}") from error
+                raise BadRequest("{path}: {reason}", path=path, reason=error) from error
             first += of_file.known
             if of_file.total is None:
                 return
@@ -156,6 +158,14 @@ def choose(repository: Repository, found: list[Split], config: str | None, split
         if config in (None, one.config) and split in (None, one.name):
             return one
     if not found:
-        raise NotFound(f"{repository.full_name} has no splits in Parquet, JSON or CSV that can be read here")
+        raise NotFound(
+            "{repository} has no splits in Parquet, JSON or CSV that can be read here", repository=repository.full_name
+        )
     known = ", ".join(f"{one.config}/{one.name}" for one in found[:20])
-    raise NotFound(f"{repository.full_name} has no split {config or '*'}/{split or '*'}; it has {known}")
+    raise NotFound(
+        "{repository} has no split {config}/{split}; it has {known}",
+        repository=repository.full_name,
+        config=config or "*",
+        split=split or "*",
+        known=known,
+    )

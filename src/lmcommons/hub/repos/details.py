@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from lmcommons.hub.errors import EntryNotFound
+from lmcommons.hub.errors import EntryNotFound, Malformed
 from lmcommons.hub.repos.git import GitRepository
 
 CARD = "README.md"
@@ -40,14 +40,14 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     try:
         found = json.loads(text, parse_constant=_number, parse_float=_number)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise Malformed("nested too deeply") from error
     if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
+        raise Malformed("not a JSON object")
     return found
 
 
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is not a number that JSON has")
+        raise Malformed("{text} is not a number that JSON has", text=text[:40])
     return number

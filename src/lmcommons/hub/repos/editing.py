@@ -91,7 +91,7 @@ class Editing:
         git = self._repositories.git(repository)
         head = git.branch(branch)
         if git.entry(head, path).oid != git.entry(parent, path).oid:
-            raise Conflict(f"{path} was changed since you looked at it; look again before you delete it")
+            raise Conflict("{path} was changed since you looked at it; look again before you delete it", path=path)
         return self._commits.commit(actor, repository, branch, [DeleteFile(path)], message=message, parent=head)
 
     def operations(self, repository: Repository, commit: str, edit: Edit) -> list[Operation]:
@@ -102,7 +102,7 @@ class Editing:
         """
         git = self._repositories.git(repository)
         if edit.path != edit.former and git.existing(commit, [edit.path]):
-            raise Conflict(f"{edit.path} is there already; choose another name, or edit that file")
+            raise Conflict("{path} is there already; choose another name, or edit that file", path=edit.path)
         operations: list[Operation] = []
         if edit.former not in (None, edit.path):  # a copy keeps what the file is besides its text: executable, large
             operations = [CopyFile(edit.path, str(edit.former), commit), DeleteFile(str(edit.former))]
@@ -111,7 +111,10 @@ class Editing:
             content = _with_ends_of(former, edit.text).encode()
             if len(content) > EDIT_LIMIT:
                 raise BadRequest(
-                    f"{edit.path}: {len(content):,} bytes of text; at most {EDIT_LIMIT:,} can be edited here"
+                    "{path}: {count:,} bytes of text; at most {limit:,} can be edited here",
+                    path=edit.path,
+                    count=len(content),
+                    limit=EDIT_LIMIT,
                 )
             operations.append(AddFile(edit.path, content))
         return operations
@@ -137,10 +140,12 @@ def _check_unchanged(git: GitRepository, path: str, parent: str, head: str, text
 
 def _text(git: GitRepository, entry: Entry) -> str:
     if entry.type == "directory":
-        raise EntryNotFound(f"{entry.path} is a folder, not a file")
+        raise EntryNotFound("{path} is a folder, not a file", path=entry.path)
     if entry.lfs or entry.size > EDIT_LIMIT:
         raise BadRequest(
-            f"{entry.path} cannot be edited here: it has more than {EDIT_LIMIT:,} bytes, or is a large file"
+            "{path} cannot be edited here: it has more than {limit:,} bytes, or is a large file",
+            path=entry.path,
+            limit=EDIT_LIMIT,
         )
     content = git.read(entry.oid)
     try:
@@ -148,7 +153,7 @@ def _text(git: GitRepository, entry: Entry) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise BadRequest(f"{entry.path} cannot be edited here: it is not a text in UTF-8")
+        raise BadRequest("{path} cannot be edited here: it is not a text in UTF-8", path=entry.path)
     return text
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.database.tables import EvaluationResult
-from lmcommons.hub.errors import EntryNotFound
+from lmcommons.hub.errors import EntryNotFound, Malformed
 from lmcommons.hub.repos import cards
 from lmcommons.hub.repos.details import read_text
 from lmcommons.hub.repos.git import Entry, GitRepository
@@ -98,7 +98,11 @@ def result_files(git: GitRepository, commit: str) -> list[ResultFile]:
 def _result_file(git: GitRepository, commit: str, entry: Entry) -> ResultFile:
     try:
         if entry.lfs or entry.size > cards.METADATA_LIMIT:
-            raise ValueError(f"{entry.size:,} bytes; at most {cards.METADATA_LIMIT:,} are read, and no large objects")
+            raise Malformed(
+                "{size:,} bytes; at most {limit:,} are read, and no large objects",
+                size=entry.size,
+                limit=cards.METADATA_LIMIT,
+            )
         return ResultFile(entry.path, entry.oid, parse_results(read_text(git, commit, entry.path)))
     except ValueError as error:
         return ResultFile(entry.path, entry.oid, [], str(error))
@@ -115,12 +119,14 @@ def parse_results(text: str) -> list[dict[str, Any]]:
         return []
     entries = found if isinstance(found, list) else [found]
     if len(entries) > ENTRIES_LIMIT:
-        raise ValueError(f"{len(entries):,} entries; at most {ENTRIES_LIMIT:,} are read from a file")
+        raise Malformed(
+            "{count:,} entries; at most {limit:,} are read from a file", count=len(entries), limit=ENTRIES_LIMIT
+        )
     for number, entry in enumerate(entries, 1):
         try:
             _check_entry(entry)
         except ValueError as error:
-            raise ValueError(f"entry {number}: {error}") from error
+            raise Malformed("entry {number}: {reason}", number=number, reason=error) from error
     return entries
 
 
@@ -132,17 +138,17 @@ def parse_benchmark(text: str) -> list[Task]:
     """
     found = cards.parse_yaml(text, aliases=False)
     if not isinstance(found, dict):
-        raise ValueError("must be a mapping with `tasks`")
+        raise Malformed("must be a mapping with `tasks`")
     declared = found.get("tasks")
     if not isinstance(declared, list) or not 1 <= len(declared) <= TASKS_LIMIT:
-        raise ValueError(f"`tasks` must be a list of 1 to {TASKS_LIMIT}")
+        raise Malformed("`tasks` must be a list of 1 to {limit}", limit=TASKS_LIMIT)
     tasks = {}
     for task in declared:
         if not isinstance(task, dict) or not _is_text(task.get("id"), TASK_LIMIT):
-            raise ValueError(f"each task needs an `id` of at most {TASK_LIMIT} characters")
+            raise Malformed("each task needs an `id` of at most {limit} characters", limit=TASK_LIMIT)
         direction = task.get("higher_is_better", found.get("higher_is_better", True))
         if not isinstance(direction, bool):
-            raise ValueError(f"task {task['id']!r}: `higher_is_better` must be true or false")
+            raise Malformed("task {task!r}: `higher_is_better` must be true or false", task=task["id"])
         tasks[task["id"]] = Task(task["id"], direction)
     return list(tasks.values())
 
@@ -178,21 +184,21 @@ def replace(session: Session, repository_id: int, files: Iterable[ResultFile], p
 
 def _check_entry(entry: Any) -> None:
     if not isinstance(entry, dict):
-        raise ValueError("must be a mapping with `dataset` and `value`")
+        raise Malformed("must be a mapping with `dataset` and `value`")
     dataset = entry.get("dataset")
     if not isinstance(dataset, dict):
-        raise ValueError("`dataset` must be a mapping with `id` and `task_id`")
+        raise Malformed("`dataset` must be a mapping with `id` and `task_id`")
     if not _is_text(dataset.get("id"), NAME_LIMIT):
-        raise ValueError("`dataset` needs `id`: the `namespace/name` of the benchmark")
+        raise Malformed("`dataset` needs `id`: the `namespace/name` of the benchmark")
     if not _is_text(dataset.get("task_id"), TASK_LIMIT):
-        raise ValueError("`dataset` needs `task_id`: a task of the benchmark, such as `default`")
+        raise Malformed("`dataset` needs `task_id`: a task of the benchmark, such as `default`")
     value = entry.get("value")
     if not _is_number(value):
-        raise ValueError("`value` must be a finite number (YAML takes 1e3 for text: write 1.0e3)")
+        raise Malformed("`value` must be a finite number (YAML takes 1e3 for text: write 1.0e3)")
     source = entry.get("source")
     if source is not None:
         if not isinstance(source, dict) or not _is_address(source.get("url")):
-            raise ValueError("`source` must be a mapping with `url`, an address that begins with http:// or https://")
+            raise Malformed("`source` must be a mapping with `url`, an address that begins with http:// or https://")
         _check_texts(source, ("name", "user", "org"), "source.")
     _check_texts(dataset, ("revision",), "dataset.")
     _check_texts(entry, ("verifyToken", "notes", "date"), "")
@@ -200,13 +206,20 @@ def _check_entry(entry: Any) -> None:
         try:
             datetime.fromisoformat(entry["date"])
         except ValueError as error:
-            raise ValueError(f"`date` must be an ISO 8601 date or time, not {entry['date'][:40]!r}") from error
+            raise Malformed(
+                "`date` must be an ISO 8601 date or time, not {entry!r}", entry=entry["date"][:40]
+            ) from error
 
 
 def _check_texts(mapping: dict[str, Any], names: tuple[str, ...], prefix: str) -> None:
     for name in names:
         if mapping.get(name) is not None and not _is_text(mapping[name], TEXT_LIMIT):
-            raise ValueError(f"`{prefix}{name}` must be a text of at most {TEXT_LIMIT:,} characters")
+            raise Malformed(
+                "`{prefix}{name}` must be a text of at most {limit:,} characters",
+                prefix=prefix,
+                name=name,
+                limit=TEXT_LIMIT,
+            )
 
 
 def _is_text(value: Any, limit: int) -> bool:

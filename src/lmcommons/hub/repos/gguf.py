@@ -7,6 +7,8 @@ import math
 import struct
 from typing import Any, BinaryIO
 
+from lmcommons.hub.errors import Malformed
+
 HEADER_LIMIT = 16 << 20  # bytes; vocabularies are in it
 ITEMS_LIMIT = 2_000_000  # entries and values of arrays
 DIMENSIONS_LIMIT = 8  # ggml itself has 4
@@ -23,7 +25,7 @@ def header(file: BinaryIO) -> dict[str, Any]:
     reader = _Reader(file.read(HEADER_LIMIT))
     try:
         if reader.content[:4] != b"GGUF" or reader.number("<I") not in (2, 3):
-            raise ValueError("not GGUF of version 2 or 3")
+            raise Malformed("not GGUF of version 2 or 3")
         tensors, entries = reader.number("<Q"), reader.number("<Q")
         found: dict[str, Any] = {}
         for _ in range(reader.items(entries)):
@@ -31,7 +33,7 @@ def header(file: BinaryIO) -> dict[str, Any]:
             found[name] = reader.value(reader.number("<I"))
         total = sum(reader.tensor() for _ in range(reader.items(tensors)))
     except struct.error as error:
-        raise ValueError(f"the header ends early, or has more than {HEADER_LIMIT:,} bytes") from error
+        raise Malformed("the header ends early, or has more than {limit:,} bytes", limit=HEADER_LIMIT) from error
     architecture = found.get("general.architecture")
     said = {
         "total": total,
@@ -68,7 +70,7 @@ class _Reader:
         """How many items follow, if they are not too many."""
         self._left -= count
         if self._left < 0:
-            raise ValueError(f"more than {ITEMS_LIMIT:,} values")
+            raise Malformed("more than {limit:,} values", limit=ITEMS_LIMIT)
         return count
 
     def value(self, kind: int) -> Any:
@@ -78,7 +80,7 @@ class _Reader:
         if kind in NUMBERS:
             return self.number(NUMBERS[kind])
         if kind != ARRAY:
-            raise ValueError(f"a value of the unknown type {kind}")
+            raise Malformed("a value of the unknown type {kind}", kind=kind)
         inner, count = self.number("<I"), self.items(self.number("<Q"))
         if inner in NUMBERS:
             self._at += count * struct.calcsize(NUMBERS[inner])
@@ -86,7 +88,7 @@ class _Reader:
             for _ in range(count):
                 self.text()
         else:
-            raise ValueError(f"an array of the type {inner}")
+            raise Malformed("an array of the type {inner}", inner=inner)
         return None
 
     def tensor(self) -> int:
@@ -94,7 +96,7 @@ class _Reader:
         self.text()
         dimensions = self.number("<I")
         if dimensions > DIMENSIONS_LIMIT:
-            raise ValueError(f"a tensor of {dimensions} dimensions")
+            raise Malformed("a tensor of {dimensions} dimensions", dimensions=dimensions)
         shape = [self.number("<Q") for _ in range(dimensions)]
         self.number("<I"), self.number("<Q")  # its type, and where it begins
         return math.prod(shape)

@@ -150,14 +150,17 @@ class GitRepository(GitReader):
             if parent is not None and (head is None or len(parent) < 7 or not str(head.id).startswith(parent)):
                 raise PreconditionFailed(
                     "The branch was updated since you opened this page. Please refresh and try again. "
-                    f"({branch} is at {head.id if head is not None else 'nothing'}, not at {parent})"
+                    "({branch} is at {head}, not at {parent})",
+                    branch=branch,
+                    head=head.id if head is not None else "nothing",
+                    parent=parent,
                 )
             tree = head.tree if head is not None else None
 
             def find(revision: str, path: str) -> Leaf:
                 found = trees.find(self._commit(repository, revision), path)
                 if not isinstance(found, pygit2.Blob):
-                    raise BadRequest(f"path {path!r}: only files can be copied")
+                    raise BadRequest("path {path!r}: only files can be copied", path=path)
                 return int(found.filemode), found.id.raw
 
             with self._pack() as writer:
@@ -173,7 +176,7 @@ class GitRepository(GitReader):
         with self._writing(full_ref(branch)) as repository, self._pack() as writer:
             head = self._head(repository, branch)
             if head is None:
-                raise RevisionNotFound(f"branch {branch!r}: has no commits")
+                raise RevisionNotFound("branch {branch!r}: has no commits", branch=branch)
             person = _person(author_name, author_email)
             return self._advance(repository, writer, branch, head.tree_id.raw, [], message, person)
 
@@ -202,7 +205,7 @@ class GitRepository(GitReader):
         with self._writing(full_ref(target)) as repository, self._pack() as writer:
             ours, theirs = self._head(repository, target), self._commit(repository, source)
             if ours is None:
-                raise RevisionNotFound(f"branch {target!r}: has no commits")
+                raise RevisionNotFound("branch {target!r}: has no commits", target=target)
             if ours.id == theirs.id or repository.descendant_of(ours.id, theirs.id):
                 return str(ours.id)
             with merge(self._open_anew(), ours.id, theirs.id) as merged:
@@ -252,7 +255,7 @@ class GitRepository(GitReader):
         """
         with self._writing(ref) as repository:
             if repository.references.get(ref) is None:
-                raise RevisionNotFound(f"Invalid rev id: there is no {ref}")
+                raise RevisionNotFound("Invalid rev id: there is no {ref}", ref=ref)
             before = self._peel(repository, ref)
             repository.references.delete(ref)
             return str(before.id) if before is not None else None
@@ -276,7 +279,7 @@ class GitRepository(GitReader):
         """
         with self._writing(BRANCHES + name) as repository:
             if self._peel(repository, BRANCHES + name) is None:
-                raise RevisionNotFound(f"branch {name!r}: there is no such branch")
+                raise RevisionNotFound("branch {name!r}: there is no such branch", name=name)
             repository.set_head(BRANCHES + name)
 
     def delete_branch(self, name: str) -> str | None:
@@ -287,7 +290,7 @@ class GitRepository(GitReader):
             RevisionNotFound: there is no such branch.
         """
         if name in (DEFAULT_BRANCH, self.default_branch):
-            raise Forbidden(f"Cannot delete {BRANCHES}{name}: it is the default branch")
+            raise Forbidden("Cannot delete {ref}: it is the default branch", ref=BRANCHES + name)
         return self.delete_ref(BRANCHES + name)
 
     def create_tag(
@@ -340,7 +343,7 @@ class GitRepository(GitReader):
         """Hold the repository's lock for a change of `refs`."""
         for ref in refs:
             if not is_ref(ref):
-                raise RevisionNotFound(f"{ref!r}: not the name of a branch or tag")
+                raise RevisionNotFound("{ref!r}: not the name of a branch or tag", ref=ref)
         repository = self._open()
         with storage_errors(pygit2.GitError), (self.path / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -372,7 +375,7 @@ class GitRepository(GitReader):
 
     def _create_ref(self, repository: pygit2.Repository, ref: str, target: pygit2.Oid) -> None:
         if other := in_the_way(repository, ref):
-            raise Conflict(f"Reference {other} already exists")
+            raise Conflict("Reference {other} already exists", other=other)
         repository.references.create(ref, target)
 
     def _hinders(self, repository: pygit2.Repository, change: RefChange) -> str | None:

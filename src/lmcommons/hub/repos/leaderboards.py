@@ -154,11 +154,15 @@ class Leaderboards:
         git = self._repositories.git(dataset)
         text = read_text(git, dataset.head, BENCHMARK) if dataset.head else ""
         if not text:
-            raise NotFound(f"{name} has no leaderboard: it declares no tasks in {BENCHMARK}")
+            raise NotFound(
+                "{name} has no leaderboard: it declares no tasks in {benchmark}", name=name, benchmark=BENCHMARK
+            )
         try:
             return parse_benchmark(text)
         except ValueError as error:
-            raise NotFound(f"{name} has no leaderboard: {BENCHMARK}: {error}") from error
+            raise NotFound(
+                "{name} has no leaderboard: {benchmark}: {reason}", name=name, benchmark=BENCHMARK, reason=error
+            ) from error
 
     def follow(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
         """Index what a pull request of a model states at its new head, and main does not; see `Commits.moved`."""
@@ -177,7 +181,13 @@ def _choose(dataset: Repository, tasks: list[Task], task_id: str | None) -> Task
         if task_id in (None, task.id):
             return task
     known = ", ".join(repr(task.id) for task in tasks)
-    raise NotFound(f"{dataset.full_name} has no task {task_id!r}; {BENCHMARK} declares {known}")
+    raise NotFound(
+        "{repository} has no task {task_id!r}; {benchmark} declares {known}",
+        repository=dataset.full_name,
+        task_id=task_id,
+        benchmark=BENCHMARK,
+        known=known,
+    )
 
 
 def _names(session: Session, datasets: Sequence[Repository]) -> dict[str, int]:

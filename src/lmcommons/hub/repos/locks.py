@@ -81,10 +81,14 @@ class Locks:
         with self._database.write() as session:
             lock = session.get(LfsLock, number)
             if lock is None or lock.repository_id != repository.id:
-                raise NotFound(f"{repository.full_name} has no lock {number}")
+                raise NotFound("{repository} has no lock {number}", repository=repository.full_name, number=number)
             if lock.owner_id != actor.account_id:
                 if not force:
-                    raise BadRequest(f"{lock.path} is locked by {lock.owner.name}: ask them, or unlock it with --force")
+                    raise BadRequest(
+                        "{path} is locked by {name}: ask them, or unlock it with --force",
+                        path=lock.path,
+                        name=lock.owner.name,
+                    )
                 require(actor, Action.MANAGE, repository)
             session.delete(lock)
         return lock

@@ -12,6 +12,7 @@ import pygit2
 from lmcommons.hub.errors import BadRequest, EntryNotFound, InvalidPath
 from lmcommons.hub.repos.pack import PackWriter
 from lmcommons.hub.repos.pointers import format_pointer
+from lmcommons.hub.words import Words
 
 FOLDER_MODE = 0o040000
 FILE_MODE = 0o100644
@@ -84,9 +85,9 @@ def path_names(path: str) -> list[bytes]:
     try:
         names = [name.encode() for name in path.split("/")]
     except UnicodeEncodeError as error:
-        raise InvalidPath(f"path {path!a}: not valid Unicode") from error
+        raise InvalidPath("path {path!a}: not valid Unicode", path=path) from error
     if sum(map(len, names)) + len(names) > PATH_LIMIT:
-        raise InvalidPath(f"path {path[:80]!r}…: at most {PATH_LIMIT} bytes")
+        raise InvalidPath("path {path!r}…: at most {limit} bytes", path=path[:80], limit=PATH_LIMIT)
     for name in path.split("/"):
         check_name(name, path)
     return names
@@ -99,15 +100,15 @@ def check_name(name: str, path: str) -> None:
         InvalidPath: no file or folder may be called so.
     """
     if name in ("", ".", ".."):
-        raise InvalidPath(f"path {path!r}: must be relative, without empty, '.' or '..' parts")
+        raise InvalidPath("path {path!r}: must be relative, without empty, '.' or '..' parts", path=path)
     if _CONTROL.search(name):
-        raise InvalidPath(f"path {path!a}: control characters are not allowed")
+        raise InvalidPath("path {path!a}: control characters are not allowed", path=path)
     if _WINDOWS_OUTSIDE.match(path):
-        raise InvalidPath(f"path {path!r}: begins outside the repository on Windows; use '/' between folders")
+        raise InvalidPath("path {path!r}: begins outside the repository on Windows; use '/' between folders", path=path)
     if len(name.encode()) > NAME_LIMIT:
-        raise InvalidPath(f"path {path[:80]!r}…: at most {NAME_LIMIT} bytes a name")
+        raise InvalidPath("path {path!r}…: at most {limit} bytes a name", path=path[:80], limit=NAME_LIMIT)
     if any(_RESERVED.fullmatch(part) for part in _HFS_IGNORED.sub("", name).split("\\")):
-        raise InvalidPath(f"path {path!r}: the name {name!r} is reserved by git")
+        raise InvalidPath("path {path!r}: the name {name!r} is reserved by git", path=path, name=name)
 
 
 def apply(
@@ -172,11 +173,15 @@ class _Folder:
             if below is None:
                 below = folder.entries[name] = _Folder()
             if not isinstance(below, _Folder):
-                raise BadRequest(f"path {_show(names)}: {_show(names[: position + 1])} is a file, not a folder")
+                raise BadRequest(
+                    "path {path}: {file} is a file, not a folder",
+                    path=_show(names),
+                    file=_show(names[: position + 1]),
+                )
             folder = below
         present = folder.child(repository, names[-1])
         if isinstance(present, _Folder) and present.has_files():
-            raise BadRequest(f"path {_show(names)}: is a folder; delete it first or choose another name")
+            raise BadRequest("path {path}: is a folder; delete it first or choose another name", path=_show(names))
         if mode is None:
             mode = EXECUTABLE_MODE if isinstance(present, tuple) and present[0] == EXECUTABLE_MODE else FILE_MODE
         folder.entries[names[-1]] = (mode, oid)
@@ -192,7 +197,9 @@ class _Folder:
             or isinstance(found, _Folder) != folder
             or (isinstance(found, _Folder) and not found.has_files())
         ):
-            raise EntryNotFound(f"{_show(names)}: no such {'folder' if folder else 'file'} to delete")
+            raise EntryNotFound(
+                "{path}: no such {kind} to delete", path=_show(names), kind=Words("folder" if folder else "file")
+            )
         del parent.entries[names[-1]]
 
     def has_files(self) -> bool:

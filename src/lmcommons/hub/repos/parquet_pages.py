@@ -7,6 +7,8 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 
 from typing import Any, BinaryIO
 
+from lmcommons.hub.errors import Malformed
+
 UNPACKED, PACKED, DATA_PAGE, DATA_PAGE_V2 = 2, 3, 5, 8  # fields of a page's header
 COUNT = 1  # the field of a data page's own header that counts its values
 PAGES_LIMIT = 10_000  # of a column in a row group that are looked at
@@ -32,13 +34,13 @@ def largest_page(file: BinaryIO, column: Any, rows: int) -> int:
         header = _struct(file)
         unpacked, packed = header.get(UNPACKED), header.get(PACKED)
         if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0:
-            raise ValueError("cannot be read as parquet: a page without a size")
+            raise Malformed("cannot be read as parquet: a page without a size")
         largest = max(largest, unpacked)
         data = header.get(DATA_PAGE) or header.get(DATA_PAGE_V2)
         if isinstance(data, dict):
             values -= data.get(COUNT) or 0
         position = file.tell() + packed
-    raise ValueError(f"cannot be shown: a column of more than {PAGES_LIMIT:,} pages in a row group")
+    raise Malformed("cannot be shown: a column of more than {limit:,} pages in a row group", limit=PAGES_LIMIT)
 
 
 def _struct(file: BinaryIO) -> dict[int, Any]:
@@ -59,7 +61,7 @@ def _struct(file: BinaryIO) -> dict[int, Any]:
             case 12:
                 found[number] = _struct(file)
             case kind:
-                raise ValueError(f"cannot be read as parquet: a page's header with a field of type {kind}")
+                raise Malformed("cannot be read as parquet: a page's header with a field of type {kind}", kind=kind)
     return found
 
 
@@ -75,11 +77,11 @@ def _varint(file: BinaryIO) -> int:
         value |= (byte & 127) << shift
         if byte < 128:
             return value
-    raise ValueError("cannot be read as parquet: a page's header with a number of more than 64 bits")
+    raise Malformed("cannot be read as parquet: a page's header with a number of more than 64 bits")
 
 
 def _byte(file: BinaryIO) -> int:
     found = file.read(1)
     if not found:
-        raise ValueError("cannot be read as parquet: it ends in a page's header")
+        raise Malformed("cannot be read as parquet: it ends in a page's header")
     return found[0]

@@ -165,8 +165,11 @@ class Pushes:
                 _check_names(records(handle, pygit2.Oid(hex=oid)), where)
             elif kind == pygit2.enums.ObjectType.BLOB and size > REGULAR_LIMIT:
                 raise BadRequest(
-                    f"{_show(where)} has {size:,} bytes: files of more than {REGULAR_LIMIT:,} must go through git-lfs. "
-                    f"Run `git lfs migrate import --include='{_show(where)}'` and push again"
+                    "{where} has {size:,} bytes: files of more than {limit:,} must go through git-lfs. "
+                    "Run `git lfs migrate import --include='{where}'` and push again",
+                    where=_show(where),
+                    size=size,
+                    limit=REGULAR_LIMIT,
                 )
             elif kind == pygit2.enums.ObjectType.BLOB and size in POINTER_SIZES:
                 pointer = parse_pointer(handle.odb.read(oid)[1])
@@ -174,11 +177,13 @@ class Pushes:
                     pointers.append(AddLfs(_show(where), pointer.sha256, pointer.size))
         for ref, oid in tips.items():
             if not ref.startswith(TAGS) and handle.odb.read_header(oid)[0] != pygit2.enums.ObjectType.COMMIT:
-                raise BadRequest(f"{ref} can only be at a commit, and {oid} is none")
+                raise BadRequest("{ref} can only be at a commit, and {oid} is none", ref=ref, oid=oid)
         try:
             self._commits.prove(actor, repository, pointers)
         except BadRequest as error:
-            raise BadRequest(f"{error.message}: run `git lfs push --all origin` and push again") from error
+            raise BadRequest(
+                "{reason}: run `git lfs push --all origin` and push again", reason=error.message
+            ) from error
 
 
 def parse(sent: bytes | bytearray) -> tuple[Push, int] | None:
@@ -200,7 +205,7 @@ def parse(sent: bytes | bytearray) -> tuple[Push, int] | None:
         if length == 0:
             break
         if length < 4:
-            raise BadRequest(f"A pkt-line cannot have {length} bytes")
+            raise BadRequest("A pkt-line cannot have {length} bytes", length=length)
         if len(sent) < at + length:
             return None
         line, at = sent[at + 4 : at + length], at + length
@@ -210,7 +215,7 @@ def parse(sent: bytes | bytearray) -> tuple[Push, int] | None:
         capabilities |= frozenset(asked.decode(errors="replace").split())
         match = re.fullmatch(rb"([0-9a-f]{40}) ([0-9a-f]{40}) (\S+)", command)
         if match is None:
-            raise BadRequest(f"Not a command of a push: {command[:120]!a}")
+            raise BadRequest("Not a command of a push: {command!a}", command=command[:120])
         before, after = (None if oid == ZERO else oid for oid in (match[1].decode(), match[2].decode()))
         changes.append(RefChange(match[3].decode(errors="replace"), before, after))
     if len({change.ref for change in changes}) < len(changes):
@@ -314,7 +319,9 @@ def _unpack(repository: Path, incoming: Path, pack: IO[bytes]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise BadRequest(f"the pack took more than {UNPACK_LIMIT} s to unpack: push less at once") from error
+        raise BadRequest(
+            "the pack took more than {limit} s to unpack: push less at once", limit=UNPACK_LIMIT
+        ) from error
     if done.returncode == 0:
         return
     said = done.stderr.decode(errors="replace").strip()
@@ -363,12 +370,12 @@ def _check_names(tree: list[Record], where: bytes) -> None:
     for _, name, _ in tree:
         path = where + b"/" + name if where else name
         if len(path) >= PATH_LIMIT:
-            raise BadRequest(f"path {_show(path)[:80]}…: at most {PATH_LIMIT} bytes")
+            raise BadRequest("path {path}…: at most {limit} bytes", path=_show(path)[:80], limit=PATH_LIMIT)
         if name != b".gitmodules":  # which git has just looked into: gitmodules* in git-fsck(1)
             try:
                 check_name(name.decode(), _show(path))
             except UnicodeDecodeError as error:
-                raise BadRequest(f"path {_show(path)}: not valid UTF-8; rename the file") from error
+                raise BadRequest("path {path}: not valid UTF-8; rename the file", path=_show(path)) from error
 
 
 def _show(path: bytes) -> str:

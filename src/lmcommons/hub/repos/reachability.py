@@ -45,7 +45,7 @@ def named_objects(path: Path, tips: Iterable[str] | None = None, without: Iterab
     command += [f"--filter=combine:blob:limit={POINTER_SIZES.stop}+object:type=blob", "--filter-provided-objects"]
     found = subprocess.run(command, input=asked.encode(), env=git_environment(), capture_output=True, check=False)
     if found.returncode:
-        raise Unreadable(f"{path}: its history cannot be read; run `lmc hub fsck`")
+        raise Unreadable("{path}: its history cannot be read; run `lmc hub fsck`", path=path)
     database = pygit2.Repository(path).odb
     for line in found.stdout.decode(errors="replace").splitlines():
         oid, _, name = line.partition(" ")

@@ -53,7 +53,7 @@ class GitReader:
         """
         head = self._head(self._open(), name)
         if head is None:
-            raise RevisionNotFound(f"branch {name!r}: has no commits")
+            raise RevisionNotFound("branch {name!r}: has no commits", name=name)
         return str(head.id)
 
     def refs(self) -> Refs:
@@ -84,7 +84,9 @@ class GitReader:
         repository = self._open()
         tree = trees.find(self._commit(repository, commit), path)
         if not isinstance(tree, pygit2.Tree):
-            raise EntryNotFound(f"{path!r} is a file in {commit}, not a folder", commit=commit)
+            raise EntryNotFound(
+                "{path!r} is a file in {revision}, not a folder", path=path, revision=commit, commit=commit
+            )
         stop = None if limit is None else start + limit
         return self._listings.entries(repository, tree.id, path, recursive=recursive, start=start, stop=stop)
 
@@ -201,7 +203,9 @@ class GitReader:
         try:
             return pygit2.Repository(self.path)
         except pygit2.GitError as error:
-            raise RepositoryNotFound(f"the repository's git directory is absent or damaged: {error}") from error
+            raise RepositoryNotFound(
+                "the repository's git directory is absent or damaged: {reason}", reason=error
+            ) from error
 
     def _commit(self, repository: pygit2.Repository, revision: str) -> pygit2.Commit:
         if not re.fullmatch(r"[0-9a-f]{40}", revision):  # which no branch or tag may be called
@@ -213,7 +217,7 @@ class GitReader:
                 named = repository.get(revision)
                 if isinstance(named, pygit2.Commit):
                     return named
-        raise RevisionNotFound(f"revision {revision!r}: no such branch, tag or commit")
+        raise RevisionNotFound("revision {revision!r}: no such branch, tag or commit", revision=revision)
 
     def _peel(self, repository: pygit2.Repository, ref: str) -> pygit2.Commit | None:
         """The commit that a ref is at; None when there is no such ref, or it names something else than a commit."""
@@ -230,5 +234,5 @@ class GitReader:
         head = self._peel(repository, full_ref(branch))
         if head is None and (branch != DEFAULT_BRANCH or any(repository.references)):
             self._commit(repository, branch)  # RevisionNotFound, unless it names something that cannot be moved
-            raise BadRequest(f"revision {branch!r} is not a branch: commits go to a branch")
+            raise BadRequest("revision {branch!r} is not a branch: commits go to a branch", branch=branch)
         return head

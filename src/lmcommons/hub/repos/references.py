@@ -71,7 +71,9 @@ def check_ref_name(ref: str) -> None:
         or re.fullmatch(r"[0-9a-f]{7,40}", name)
     ):
         raise BadRequest(
-            f"Invalid reference for a {kind}: {name[:NAME_LIMIT]!r} is no name for git, or reads as a commit or a ref"
+            "Invalid reference for a {kind}: {name!r} is no name for git, or reads as a commit or a ref",
+            kind=kind,
+            name=name[:NAME_LIMIT],
         )
 
 

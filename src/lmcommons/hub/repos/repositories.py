@@ -204,7 +204,9 @@ class Repositories:
                     session.add(FormerName(type=type_, full_name_key=previous.lower(), repository_id=repository.id))
                 _record(session, "repository.moved", actor, repository, former=previous)
         except IntegrityError as error:
-            raise Conflict(f"A {type_} repository called {current} already exists") from error
+            raise Conflict(
+                "A {type} repository called {current} already exists", type=type_, current=current
+            ) from error
         return repository
 
     def change(
@@ -343,7 +345,10 @@ def _present(session: Session, repository_id: int) -> Repository:
 
 def _exists(repository: Repository) -> Conflict:
     return Conflict(
-        f"You already created this {repository.type} repo: {repository.full_name}", fields={"path": repository.path}
+        "You already created this {type} repo: {repository}",
+        type=repository.type,
+        repository=repository.full_name,
+        fields={"path": repository.path},
     )
 
 

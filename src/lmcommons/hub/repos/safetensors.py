@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.details import parse_object
 
 HEADER_LIMIT = 25_000_000  # bytes; what the client reads at most
@@ -45,14 +46,14 @@ def headers(index: BinaryIO, open_shard: Callable[[str], BinaryIO]) -> dict[str,
     """
     text = index.read(INDEX_LIMIT + 1)
     if len(text) > INDEX_LIMIT:
-        raise ValueError(f"an index of more than {INDEX_LIMIT:,} bytes")
+        raise Malformed("an index of more than {limit:,} bytes", limit=INDEX_LIMIT)
     found = parse_object(text)
     tensors = found.pop("weight_map", None)
     if not isinstance(tensors, dict) or not all(isinstance(shard, str) for shard in tensors.values()):
-        raise ValueError("the index has no `weight_map` of tensors to files")
+        raise Malformed("the index has no `weight_map` of tensors to files")
     shards = sorted(set(tensors.values()))
     if len(shards) > SHARDS_LIMIT:
-        raise ValueError(f"{len(shards):,} shards; at most {SHARDS_LIMIT} are read")
+        raise Malformed("{count:,} shards; at most {limit} are read", count=len(shards), limit=SHARDS_LIMIT)
     answer: dict[str, Any] = {}
     left = HEADERS_LIMIT
     for shard in shards:
@@ -60,10 +61,10 @@ def headers(index: BinaryIO, open_shard: Callable[[str], BinaryIO]) -> dict[str,
             try:
                 answer[shard], size = _read(file)
             except ValueError as error:
-                raise ValueError(f"{shard!a}: {error}") from error
+                raise Malformed("{shard!a}: {reason}", shard=shard, reason=error) from error
         left -= size
         if left < 0:
-            raise ValueError(f"headers of more than {HEADERS_LIMIT:,} bytes")
+            raise Malformed("headers of more than {limit:,} bytes", limit=HEADERS_LIMIT)
     return {"index": found, "headers": answer}
 
 
@@ -80,11 +81,11 @@ def _read(file: BinaryIO) -> tuple[dict[str, Any], int]:
     """The header and its length in bytes."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= HEADER_LIMIT:
-        raise ValueError(f"a header of {length} bytes is not one of safetensors")
+        raise Malformed("a header of {length} bytes is not one of safetensors", length=length)
     found = parse_object(file.read(length))
     for name, tensor in found.items():
         if name != "__metadata__" and not _is_tensor(tensor):
-            raise ValueError(f"tensor {name[:100]!a} has no dtype, shape or data_offsets")
+            raise Malformed("tensor {name!a} has no dtype, shape or data_offsets", name=name[:100])
     return found, length
 
 

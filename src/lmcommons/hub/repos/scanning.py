@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.parquet_pages import largest_page
 from lmcommons.hub.repos.tabular import (
     COLUMNS_LIMIT,
@@ -92,12 +93,18 @@ def _of_parquet(parquet: Any, names: list[str], file: BinaryIO, start: int) -> I
             if skipped >= here.num_rows:
                 continue
             if here.total_byte_size * skipped > DECODED_LIMIT * here.num_rows:
-                raise ValueError(
-                    f"row {start:,} is too deep in a row group of {here.total_byte_size:,} bytes; write smaller ones"
+                raise Malformed(
+                    "row {start:,} is too deep in a row group of {size:,} bytes; write smaller ones",
+                    start=start,
+                    size=here.total_byte_size,
                 )
             unpacked = sum(largest_page(file, column, here.num_rows) for column in column_chunks(here, names))
             if unpacked > DECODED_LIMIT:
-                raise ValueError(f"row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones")
+                raise Malformed(
+                    "row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones",
+                    start=start,
+                    unpacked=unpacked,
+                )
             size = max(1, min(BATCH_ROWS, BATCH_BYTES * here.num_rows // max(1, here.total_byte_size)))
             for batch in parquet.iter_batches(batch_size=size, row_groups=[group], columns=names, use_threads=False):
                 if skipped < batch.num_rows:

@@ -78,7 +78,7 @@ class Listing:
         if self.sort is None:
             return RELEVANCE if self.search else "trendingScore"
         if self.sort not in SORTS:
-            raise BadRequest(f"Unknown sort: {self.sort}; one of {', '.join(SORTS)}")
+            raise BadRequest("Unknown sort: {sort}; one of {choices}", sort=self.sort, choices=", ".join(SORTS))
         return self.sort
 
 
@@ -197,7 +197,7 @@ def matching(session: Session, chosen: Select[Any], actor: Actor, type_: Reposit
         BadRequest: too many tags.
     """
     if len(query.tags) > FILTERS_LIMIT:
-        raise BadRequest(f"{len(query.tags)} tags to filter by; at most {FILTERS_LIMIT}")
+        raise BadRequest("{count} tags to filter by; at most {limit}", count=len(query.tags), limit=FILTERS_LIMIT)
     conditions = [visible(actor), Repository.head.is_not(None)]  # without an index there is nothing to show
     if query.search is None:
         conditions.append(Repository.type == type_)

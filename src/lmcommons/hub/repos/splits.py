@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
+from lmcommons.hub.errors import Malformed
+
 DEFAULT = "default"
 FORMATS = {
     ".parquet": "parquet",
@@ -84,14 +86,14 @@ def _configs(card: dict[str, Any]) -> list[tuple[str, str, dict[str, list[str]]]
     """Each configuration's name, folder, and patterns by split: none when names must tell."""
     declared = card.get("configs") or [{"config_name": DEFAULT}]
     if not isinstance(declared, list) or len(declared) > CONFIGS_LIMIT:
-        raise ValueError(f"`configs` must be a list of at most {CONFIGS_LIMIT:,} configurations")
+        raise Malformed("`configs` must be a list of at most {limit:,} configurations", limit=CONFIGS_LIMIT)
     found = []
     for config in declared:
         if not isinstance(config, dict) or not isinstance(config.get("config_name"), str):
-            raise ValueError("each of `configs` needs a `config_name`")
+            raise Malformed("each of `configs` needs a `config_name`")
         base = config.get("data_dir") or ""
         if not isinstance(base, str):
-            raise ValueError(f"{config['config_name']!r}: `data_dir` must be a folder")
+            raise Malformed("{config!r}: `data_dir` must be a folder", config=config["config_name"])
         found.append((config["config_name"], base.removeprefix("./").strip("/"), _patterns(config)))
     return found
 
@@ -109,9 +111,11 @@ def _patterns(config: dict[str, Any]) -> dict[str, list[str]]:
         split, path = (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else (None, None)
         patterns = [path] if isinstance(path, str) else path
         if not isinstance(split, str) or not _NAME.fullmatch(split) or split in found:
-            raise ValueError(f"{config['config_name']!r}: each of `data_files` needs a `split` of its own")
+            raise Malformed("{config!r}: each of `data_files` needs a `split` of its own", config=config["config_name"])
         if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise ValueError(f"{config['config_name']!r}: split {split} needs a `path`, or a list of them")
+            raise Malformed(
+                "{config!r}: split {split} needs a `path`, or a list of them", config=config["config_name"], split=split
+            )
         found[split] = patterns
     return found
 
@@ -139,7 +143,7 @@ def _glob(ordered: list[str], pattern: str, left: list[int]) -> list[str]:
             break
         left[0] -= len(parts)
         if left[0] < 0:
-            raise ValueError("`configs` has too many patterns for so many files")
+            raise Malformed("`configs` has too many patterns for so many files")
         names = path.split("/")
         if (
             _matches(names, parts)

@@ -96,7 +96,8 @@ class Statistics(Background):
     def _compute(self, row: SplitStatistics, repository: Repository) -> None:
         from lmcommons.hub.repos.summaries import Summary
 
-        summary, error = Summary(), None
+        summary = Summary()
+        error: str | None = None
         whole = False
         try:
             repository, found = self._datasets.splits(repository)

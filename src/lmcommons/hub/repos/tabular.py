@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.cards import printable
 from lmcommons.hub.repos.parquet_pages import largest_page
 
@@ -63,7 +64,7 @@ def read_rows(file: BinaryIO, suffix: str, start: int, length: int) -> Rows:
 def unreadable(suffix: str, error: Exception) -> ValueError:
     """One of FAILURES in one line."""
     words = " ".join(str(error).split())[:300] or type(error).__name__
-    return ValueError(f"cannot be read as {suffix.removeprefix('.')}: {words}")
+    return Malformed("cannot be read as {suffix}: {words}", suffix=suffix.removeprefix("."), words=words)
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
@@ -110,11 +111,11 @@ def open_parquet(file: BinaryIO) -> Any:
     """
     size = file.seek(0, 2)
     if size < 12:
-        raise ValueError(f"cannot be read as parquet: {size} bytes")
+        raise Malformed("cannot be read as parquet: {size} bytes", size=size)
     file.seek(-8, 2)
     footer = int.from_bytes(file.read(4), "little")
     if footer > min(FOOTER_LIMIT, size - 12):
-        raise ValueError(f"cannot be read as parquet: a footer of {footer:,} bytes")
+        raise Malformed("cannot be read as parquet: a footer of {footer:,} bytes", footer=footer)
     return pa.parquet.ParquetFile(file)
 
 
@@ -163,13 +164,19 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
         if skipped >= here.num_rows or len(rows) >= length:
             continue
         if here.total_byte_size * (skipped + length) > DECODED_LIMIT * here.num_rows:
-            raise ValueError(
-                f"row {start:,} is too deep in a row group of {here.total_byte_size:,} bytes; write smaller ones"
+            raise Malformed(
+                "row {start:,} is too deep in a row group of {size:,} bytes; write smaller ones",
+                start=start,
+                size=here.total_byte_size,
             )
         needed = skipped + length + BATCH
         unpacked = sum(largest_page(file, column, needed) for column in column_chunks(here, schema.names))
         if unpacked > DECODED_LIMIT:
-            raise ValueError(f"row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones")
+            raise Malformed(
+                "row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones",
+                start=start,
+                unpacked=unpacked,
+            )
         rows += _of_batches(parquet, group, schema.names, skipped, length - len(rows))
     return Rows(schema, rows, total, total)
 
@@ -214,7 +221,9 @@ def _json(file: BinaryIO, start: int, length: int) -> Rows:
     content, whole = _beginning(file)
     if content.lstrip()[:1] == b"[":
         if not whole:
-            raise ValueError(f"an array of more than {TEXT_LIMIT:,} bytes; write a line for each row (.jsonl)")
+            raise Malformed(
+                "an array of more than {limit:,} bytes; write a line for each row (.jsonl)", limit=TEXT_LIMIT
+            )
         found = json.loads(content)
         rows, known = found[start : start + length], len(found)
     else:
@@ -222,7 +231,7 @@ def _json(file: BinaryIO, start: int, length: int) -> Rows:
         rows, known = [json.loads(line) for line in lines[start : start + length]], len(lines)
     for number, row in enumerate(rows, start):
         if not isinstance(row, dict):
-            raise ValueError(f"row {number} is not a JSON object")
+            raise Malformed("row {number} is not a JSON object", number=number)
     names = list(dict.fromkeys(name for row in rows for name in row))[:COLUMNS_LIMIT]
     schema = pa.schema([(name, _type([row.get(name) for row in rows])) for name in names])
     return Rows(schema, rows, known, known if whole else None)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos import safetensors
 
 BLOCK = 1 << 16  # values read at a time
@@ -122,7 +123,9 @@ def layout(file: BinaryIO) -> dict[str, Tensor]:
         made = Tensor(name, tensor["dtype"], tuple(tensor["shape"]), start, stop)
         width = safetensors.WIDTHS.get(made.dtype)
         if not start <= stop <= size or (width is not None and made.count * width != (stop - start) * 8):
-            raise ValueError(f"tensor {name[:100]!a} is not where the header says: the file is damaged or cut off")
+            raise Malformed(
+                "tensor {name!a} is not where the header says: the file is damaged or cut off", name=name[:100]
+            )
         found[name] = made
     return found
 
@@ -134,7 +137,7 @@ def statistics(file: BinaryIO, tensor: Tensor) -> Statistics:
         ValueError: values of its type cannot be read, or the file ends before them.
     """
     if tensor.dtype not in _DECODERS:
-        raise ValueError(f"values of type {tensor.dtype[:40]!a} cannot be read here")
+        raise Malformed("values of type {dtype!a} cannot be read here", dtype=tensor.dtype[:40])
     decode = _DECODERS[tensor.dtype]
     parts = list(_parts(file, tensor, SAMPLE_LIMIT))
     read = zeros = nans = infinities = finite = 0
@@ -221,7 +224,7 @@ def _parts(file: BinaryIO, tensor: Tensor, limit: int) -> Iterator[memoryview]:
         file.seek(start)
         block = memoryview(file.read(size))
         if len(block) != size:
-            raise ValueError(f"the file ends within tensor {tensor.name[:100]!a}")
+            raise Malformed("the file ends within tensor {tensor!a}", tensor=tensor.name[:100])
         yield from (block[part : part + PART * width] for part in range(0, size, PART * width))
 
 

@@ -119,7 +119,9 @@ def find(commit: pygit2.Commit, path: str) -> pygit2.Blob | pygit2.Tree:
     """
     found = commit.tree if not path else _at(commit.tree, path)
     if found is None:
-        raise EntryNotFound(f"{path!r} is not in commit {commit.id}", commit=str(commit.id))
+        raise EntryNotFound(
+            "{path!r} is not in commit {revision}", path=path, revision=commit.id, commit=str(commit.id)
+        )
     return found
 
 

@@ -49,7 +49,11 @@ class Uploads:
         """
         require(actor, Action.DISCUSS, repository)
         if announced > FILE_LIMIT:
-            raise TooLarge(f"A file of {announced:,} bytes; browsers send at most {FILE_LIMIT:,}: use `hf upload`")
+            raise TooLarge(
+                "A file of {announced:,} bytes; browsers send at most {limit:,}: use `hf upload`",
+                announced=announced,
+                limit=FILE_LIMIT,
+            )
         self._accounts.require_room(repository.account_id, announced)
         with self._objects.receive_new(FILE_LIMIT) as incoming:
             yield incoming
@@ -67,16 +71,26 @@ class Uploads:
         if not files:
             raise BadRequest("No file was sent: choose at least one")
         if len(files) > FILES_LIMIT:
-            raise TooLarge(f"{len(files)} files in one upload; at most {FILES_LIMIT}, or use `hf upload`")
+            raise TooLarge(
+                "{count} files in one upload; at most {limit}, or use `hf upload`", count=len(files), limit=FILES_LIMIT
+            )
         stored = self._contents.stored(repository, {file.sha256: file.size for file in files.values()})
         for path, file in files.items():
             if file.sha256 not in stored:
-                raise BadRequest(f"{path}: it was not sent to {repository.full_name}, or too long ago; send it again")
+                raise BadRequest(
+                    "{path}: it was not sent to {repository}, or too long ago; send it again",
+                    path=path,
+                    repository=repository.full_name,
+                )
         modes = self._commits.upload_modes(repository, revision, [(path, file.size) for path, file in files.items()])
         large = {mode.path for mode in modes if mode.lfs}
         small = sum(file.size for path, file in files.items() if path not in large)
         if small > SMALL_LIMIT:
-            raise TooLarge(f"{small:,} bytes of small files in one upload; at most {SMALL_LIMIT:,}: send fewer at once")
+            raise TooLarge(
+                "{small:,} bytes of small files in one upload; at most {limit:,}: send fewer at once",
+                small=small,
+                limit=SMALL_LIMIT,
+            )
         return [
             AddLfs(path, file.sha256, file.size) if path in large else AddFile(path, self._read(file))
             for path, file in files.items()

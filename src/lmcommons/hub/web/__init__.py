@@ -2,5 +2,5 @@
 
 Every page works without scripts; htmx and a few small ones of ours save page loads. Only `lmcommons.hub.app` imports
 this package. Start reading in `routes.py`, then a module of `views/`; every visible word is in `templates/`, and in
-Chinese in `locales/zh/`.
+Chinese in `hub/locales/zh/`.
 """

@@ -170,7 +170,7 @@ class Attached:
         """Take the next part."""
         self.size += len(block)
         if self.size > VIDEO_LIMIT:
-            raise TooLarge(f"An attachment has at most {VIDEO_LIMIT >> 20} MiB")
+            raise TooLarge("An attachment has at most {limit} MiB", limit=VIDEO_LIMIT >> 20)
         self.file.write(block)
 
 

@@ -58,7 +58,7 @@ def page_number(request: Request) -> int:
     """
     text = request.query_params.get("page", "1")
     if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise BadRequest(f"page={text[:20]} is not a page: it is a number from 1 to 9999")
+        raise BadRequest("page={text} is not a page: it is a number from 1 to 9999", text=text[:20])
     return int(text)
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal
 
 from markupsafe import Markup
 
-from lmcommons.hub.errors import EntryNotFound
+from lmcommons.hub.errors import EntryNotFound, Malformed
 from lmcommons.hub.repos import cards, curves, images
 from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.web import highlight, markdown
@@ -70,7 +70,7 @@ def preview(
     """
     found = _shown(entry, open_content, place, page, query or {})
     if page > 1 and not (found.lines or (found.table and found.table.rows)):
-        raise EntryNotFound(f"{entry.path} has no page {page}")
+        raise EntryNotFound("{path} has no page {page}", path=entry.path, page=page)
     return found
 
 
@@ -142,9 +142,9 @@ def _special(
 def _image(entry: Entry, file: BinaryIO) -> Preview:
     size = images.dimensions(file)
     if entry.size > MAX_IMAGE:
-        raise ValueError(f"an image of more than {MAX_IMAGE:,} bytes is not shown here")
+        raise Malformed("an image of more than {limit:,} bytes is not shown here", limit=MAX_IMAGE)
     if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"an image of {size[0]:,} × {size[1]:,} pixels is not shown here")
+        raise Malformed("an image of {width:,} × {height:,} pixels is not shown here", width=size[0], height=size[1])
     return Preview("image", size=size)
 
 
@@ -155,7 +155,7 @@ def _index(entry: Entry, file: BinaryIO, open_content: Callable[[str], BinaryIO]
         try:
             return open_content(str(folder / shard))
         except EntryNotFound as error:
-            raise ValueError(f"it names {shard[:200]!a}, which is not here") from error
+            raise Malformed("it names {shard!a}, which is not here", shard=shard[:200]) from error
 
     tree, shards = sharded(file, open_shard, within)
     return Preview("tensors", tensors=tree, shards={name: str(folder / shard) for name, shard in shards.items()})

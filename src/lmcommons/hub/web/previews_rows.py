@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from lmcommons.hub.errors import Malformed
+
 TABLES = frozenset((".parquet", ".csv", ".tsv", ".jsonl", ".ndjson"))
 ROWS, MAX_COLUMNS, MAX_CELL = 50, 20, 300  # of a page; cells in characters
 
@@ -50,7 +52,7 @@ def table(file: BinaryIO, suffix: str, page: int) -> Table:
     start = (page - 1) * ROWS
     found = read_rows(file, suffix, start, ROWS)
     if not found.known and found.total is None:
-        raise ValueError(f"its first row is longer than {TEXT_LIMIT:,} bytes")
+        raise Malformed("its first row is longer than {limit:,} bytes", limit=TEXT_LIMIT)
     fields = list(found.schema)[:MAX_COLUMNS]
     names = [field.name for field in fields]
     rows = [cells(row, names)[0] for row in found.rows]

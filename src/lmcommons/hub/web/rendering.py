@@ -19,8 +19,9 @@ from lmcommons.hub.errors import NotFound
 from lmcommons.hub.repos import patches
 from lmcommons.hub.web import formatting
 from lmcommons.hub.web.assets import ASSETS, static
-from lmcommons.hub.web.language import LANGUAGES, language_of, translations
+from lmcommons.hub.web.language import language_of
 from lmcommons.hub.web.visitors import visitor_known
+from lmcommons.hub.words import LANGUAGES, translated, translations
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -76,7 +77,7 @@ def asset(request: Request) -> Response:
     """
     found = ASSETS.get(request.path_params["name"])
     if found is None:
-        raise NotFound(f"Nothing at {request.url.path}")
+        raise NotFound("Nothing at {path}", path=request.url.path)
     is_this = found.address == request.url.path  # else a page from before an upgrade asks
     cache_control = "public, max-age=31536000, immutable" if is_this else "no-cache"
     headers = {"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
@@ -143,6 +144,7 @@ def _environment(language: str) -> Environment:
         "parameters": _parameters,
         "short": _short,
         "size": formatting.size,
+        "said": partial(translated, language=language),
         "steps": _steps,
     }
     environment.globals |= {

@@ -57,19 +57,19 @@ def long_form_handler(
 
 def no_files(request: Request, name: str) -> AbstractContextManager[Sink]:
     """For forms that have long texts and no files."""
-    raise BadRequest(f"{name[:80]}: this form takes no files")
+    raise BadRequest("{name}: this form takes no files", name=name[:80])
 
 
 async def _receive(request: Request, parts: "_Parts", limit: int) -> None:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise TooLarge(f"The form is larger than {limit:,} bytes")
+        raise TooLarge("The form is larger than {limit:,} bytes", limit=limit)
     waiting, size = bytearray(), 0
     async for block in request.stream():
         waiting += block
         size += len(block)
         if size > limit:
-            raise TooLarge(f"The form is larger than {limit:,} bytes")
+            raise TooLarge("The form is larger than {limit:,} bytes", limit=limit)
         if len(waiting) >= BLOCK:
             await run_in_threadpool(parts.write, bytes(waiting))
             waiting.clear()
@@ -115,7 +115,7 @@ class _Parts:
         try:
             self._parser.write(block)
         except (MultipartParseError, UnicodeDecodeError) as error:
-            raise BadRequest(f"The form cannot be read: {error}") from error
+            raise BadRequest("The form cannot be read: {reason}", reason=error) from error
 
     def finish(self) -> None:
         """The body has ended."""
@@ -134,11 +134,13 @@ class _Parts:
         self._text, self._sink = None, None
         if b"filename" not in options:
             if len(self.form) >= FIELDS_LIMIT:
-                raise BadRequest(f"Expected a form of at most {FIELDS_LIMIT} fields")
+                raise BadRequest("Expected a form of at most {limit} fields", limit=FIELDS_LIMIT)
             self._text = bytearray()
         elif filename := options[b"filename"].decode().replace("%22", '"'):
             if len(self.files) >= self._files_limit:
-                raise TooLarge(f"More than {self._files_limit} files in one form; send fewer at a time")
+                raise TooLarge(
+                    "More than {files_limit} files in one form; send fewer at a time", files_limit=self._files_limit
+                )
             refuse_others(self._request, self.form, signed_in=True)
             self._sink = self.sinks.enter_context(self._take(self._request, filename))
             self.files.append((filename, self._sink))
@@ -149,7 +151,7 @@ class _Parts:
         elif self._text is not None:
             self._text_size += stop - start
             if self._text_size > TEXT_LIMIT:
-                raise TooLarge(f"The texts of the form are longer than {TEXT_LIMIT:,} bytes")
+                raise TooLarge("The texts of the form are longer than {limit:,} bytes", limit=TEXT_LIMIT)
             self._text += data[start:stop]
 
     def _end_part(self) -> None:

@@ -120,11 +120,11 @@ async def read_form(request: Request) -> Form:
     async for chunk in request.stream():
         body += chunk
         if len(body) > FORM_LIMIT:
-            raise TooLarge(f"The form is larger than {FORM_LIMIT:,} bytes")
+            raise TooLarge("The form is larger than {limit:,} bytes", limit=FORM_LIMIT)
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_LIMIT, errors="strict"))
     except ValueError as error:
-        raise BadRequest(f"Expected a form of at most {FIELDS_LIMIT} fields") from error
+        raise BadRequest("Expected a form of at most {limit} fields", limit=FIELDS_LIMIT) from error
 
 
 def _refuse_other_sites(request: Request) -> None:

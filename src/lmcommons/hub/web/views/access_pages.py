@@ -45,7 +45,7 @@ def grant(request: Request, form: Form, kind: RepositoryType) -> Response:
 
 def _status(text: str) -> AccessStatus:
     if text not in list(AccessStatus):
-        raise BadRequest(f"status is one of {', '.join(AccessStatus)}, not {text[:40]!r}")
+        raise BadRequest("status is one of {choices}, not {text!r}", choices=", ".join(AccessStatus), text=text[:40])
     return AccessStatus(text)
 
 
@@ -54,7 +54,7 @@ def _page(request: Request, kind: RepositoryType, error: HubError | None = None)
     status = _status(request.query_params.get("status", AccessStatus.PENDING))
     after = request.query_params.get("after", "0")
     if not after.isascii() or not after.isdecimal() or len(after) > 12:
-        raise BadRequest(f"after={after[:20]} is not the number of a request")
+        raise BadRequest("after={after} is not the number of a request", after=after[:20])
     gated = bool(repository.gated)
     found = hub.access.requests(visitor(request), repository, status, after=int(after)) if gated else []
     return page(

@@ -18,6 +18,7 @@ from lmcommons.hub.repos import row_changes, tensors
 from lmcommons.hub.repos.git import Change, GitRepository
 from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
 from lmcommons.hub.web.rendering import page, wants_part
+from lmcommons.hub.words import Words
 
 PAGE = 30  # commits
 CHANGES = 200  # files of a page
@@ -33,7 +34,7 @@ def commits(request: Request, kind: RepositoryType) -> Response:
     number = page_number(request)
     found = git.commits(revision, start=(number - 1) * PAGE, limit=PAGE + 1, path=path or None)
     if not found:
-        raise EntryNotFound(f"{path or 'this page'} has no history at {revision}")
+        raise EntryNotFound("{path} has no history at {revision}", path=path or Words("this page"), revision=revision)
     return page(
         request,
         "files/commits.html",
@@ -53,7 +54,9 @@ def commit(request: Request, kind: RepositoryType) -> Response:
     _, repository, git = repository_of(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
     if path:
-        raise EntryNotFound(f"A commit's page shows all of it: {addresses.at(repository, 'commit', revision)}")
+        raise EntryNotFound(
+            "A commit's page shows all of it: {address}", address=addresses.at(repository, "commit", revision)
+        )
     found = git.describe(revision)
     return page(
         request,
@@ -104,7 +107,11 @@ def difference(request: Request, kind: RepositoryType) -> Response:
     base, head = _ends(git, between)
     suffix = PurePosixPath(path).suffix.lower()
     if suffix not in COMPARED:
-        raise BadRequest(f"{path}: tensors and rows are compared, in files of {', '.join(sorted(COMPARED))}")
+        raise BadRequest(
+            "{path}: tensors and rows are compared, in files of {choices}",
+            path=path,
+            choices=", ".join(sorted(COMPARED)),
+        )
     former, present = (git.entry(commit, path) for commit in (base, head))
     found: Any = None
     problem = None
@@ -136,7 +143,7 @@ def _revisions(between: str) -> tuple[str, str]:
     """The two revisions of `A..B` or `A...B`; no name of a branch or tag has two dots."""
     one, dots, other = between.partition("..")
     if not (one and dots and other.removeprefix(".")):
-        raise BadRequest(f"{between[:200]!r} does not name two revisions: write them as main..v1.0")
+        raise BadRequest("{between!r} does not name two revisions: write them as main..v1.0", between=between[:200])
     return one, other.removeprefix(".")
 
 
@@ -156,7 +163,7 @@ def _changes(
     only = request.query_params.get("file")
     shown = [change for change in changes if only in (None, change.path)][:CHANGES]
     if only is not None and not shown:
-        raise EntryNotFound(f"{only[:200]!r} was not changed here")
+        raise EntryNotFound("{only!r} was not changed here", only=only[:200])
     left, folded = PATCHES, set()
     for change in shown:
         left -= len(change.patch or "")

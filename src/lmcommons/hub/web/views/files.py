@@ -17,6 +17,7 @@ from lmcommons.hub.web.charts import Bars, histogram
 from lmcommons.hub.web.lookup import neighbours, page_number, place, repository_of
 from lmcommons.hub.web.previews import preview
 from lmcommons.hub.web.rendering import page, wants_part
+from lmcommons.hub.words import Words
 
 FOLDER_PAGE = 100  # files; each is followed to its last commit
 
@@ -30,7 +31,7 @@ def tree(request: Request, kind: RepositoryType) -> Response:
     start = (number - 1) * FOLDER_PAGE
     entries = git.entries(head.oid, path, start=start, limit=FOLDER_PAGE + 1)
     if number > 1 and not entries:
-        raise EntryNotFound(f"{path or 'The first folder'} has no page {number}")
+        raise EntryNotFound("{path} has no page {number}", path=path or Words("The first folder"), number=number)
     shown = entries[:FOLDER_PAGE]
     last_commits = hub.last_commits.of(repository, head.oid, [path, *(entry.path for entry in shown)])
     return page(
@@ -91,9 +92,9 @@ def tensor(request: Request, kind: RepositoryType) -> Response:
         try:
             found = tensors.layout(file).get(name)
         except ValueError as error:
-            raise BadRequest(f"{path}: {error}") from error
+            raise BadRequest("{path}: {reason}", path=path, reason=error) from error
         if found is None:
-            raise EntryNotFound(f"{path} has no tensor {name[:200]!r}")
+            raise EntryNotFound("{path} has no tensor {name!r}", path=path, name=name[:200])
         try:
             statistics, problem = tensors.statistics(file, found), None
         except ValueError as error:
@@ -125,7 +126,11 @@ def _file(git: GitRepository, repository: Repository, revision: str, path: str) 
     commit = git.resolve(revision)
     entry = git.entry(commit, path)
     if entry.type == "directory":
-        raise EntryNotFound(f"{path} is a folder; its files are at {addresses.at(repository, 'tree', revision, path)}")
+        raise EntryNotFound(
+            "{path} is a folder; its files are at {address}",
+            path=path,
+            address=addresses.at(repository, "tree", revision, path),
+        )
     return commit, entry
 
 

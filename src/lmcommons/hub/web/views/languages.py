@@ -6,8 +6,9 @@ from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.errors import NotFound
 from lmcommons.hub.rooms import Hub
-from lmcommons.hub.web.language import COOKIE, LANGUAGES
+from lmcommons.hub.web.language import COOKIE
 from lmcommons.hub.web.visitors import local
+from lmcommons.hub.words import LANGUAGES
 
 KEPT = 365 * 24 * 3600  # seconds
 
@@ -17,7 +18,9 @@ def choose(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     language = request.path_params["language"]
     if language not in LANGUAGES:
-        raise NotFound(f"The pages speak {', '.join(LANGUAGES)}, not {language[:20]}")
+        raise NotFound(
+            "The pages speak {choices}, not {language}", choices=", ".join(LANGUAGES), language=language[:20]
+        )
     response = RedirectResponse(local(request.query_params.get("next", "")), 303)
     secure = hub.settings.public_url.startswith("https:")
     response.set_cookie(COOKIE, language, max_age=KEPT, secure=secure, httponly=True, samesite="lax")

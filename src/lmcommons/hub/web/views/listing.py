@@ -93,7 +93,9 @@ def _parameters(kind: RepositoryType, names: list[str]) -> tuple[int | None, int
     if not names:
         return None, None
     if kind is not RepositoryType.MODEL or len(set(names)) > 1 or names[0] not in SIZES:
-        raise BadRequest(f"size={names[-1][:20]}: models have one size, of {', '.join(SIZES)}")
+        raise BadRequest(
+            "size={size}: models have one size, of {choices}", size=names[-1][:20], choices=", ".join(SIZES)
+        )
     return SIZES[names[0]]
 
 

@@ -28,9 +28,9 @@ def create(request: Request, form: Form) -> Response:
     try:
         kind, name, licence = _kind(form.get("type", "")), form.get("name", "").strip(), form.get("licence", "")
         if licence and licence not in LICENSES:
-            raise BadRequest(f"{licence[:40]!r} is not a licence that a card can name")
+            raise BadRequest("{licence!r} is not a licence that a card can name", licence=licence[:40])
         if form.get("visibility", "") not in VISIBILITIES:
-            raise BadRequest(f"visibility is public or private, not {form['visibility'][:40]!r}")
+            raise BadRequest("visibility is public or private, not {visibility!r}", visibility=form["visibility"][:40])
         card = None
         if form.get("card"):
             card = text(request, "repository/card.md", name=name, kind=kind, licence=licence)
@@ -46,7 +46,7 @@ def create(request: Request, form: Form) -> Response:
 
 def _kind(name: str) -> RepositoryType:
     if name not in LISTED:
-        raise BadRequest(f"A new repository is a model or a dataset, not {name[:40]!r}")
+        raise BadRequest("A new repository is a model or a dataset, not {name!r}", name=name[:40])
     return RepositoryType(name)
 
 

@@ -42,7 +42,7 @@ def for_operators(view: Callable[..., Response]) -> Callable[..., Response]:
     @wraps(view)
     def shown(request: Request, *more: Any) -> Response:
         if not operates(visitor(request)):
-            raise NotFound(f"Nothing at {request.url.path}")
+            raise NotFound("Nothing at {path}", path=request.url.path)
         return view(request, *more)
 
     return shown
@@ -74,7 +74,7 @@ def change_account(request: Request, form: Form) -> Response:
             case "reset-two-factor":
                 hub.two_factors.reset(name, by=actor)
             case _:
-                raise BadRequest(f"{act[:20]!r} is nothing to do with an account")
+                raise BadRequest("{act!r} is nothing to do with an account", act=act[:20])
     except HubError as error:
         return _people_page(request, kind, error=error, search=name)
     address = "users" if kind is AccountKind.USER else "organisations"
@@ -115,7 +115,7 @@ def reports(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     number, wanted = page_number(request), request.query_params.get("status", "")
     if wanted and wanted not in list(CaseStatus):
-        raise BadRequest(f"status={wanted[:20]}: one of {', '.join(CaseStatus)}")
+        raise BadRequest("status={wanted}: one of {choices}", wanted=wanted[:20], choices=", ".join(CaseStatus))
     status = CaseStatus(wanted) if wanted else None
     cases, total = hub.moderation.queue(visitor(request), status, offset=(number - 1) * PAGE, limit=PAGE)
     return form_page(
@@ -149,7 +149,7 @@ def decide(request: Request, form: Form) -> Response:
             case "uphold" | "grant":
                 hub.moderation.decide_appeal(actor, case_id, restore=act == "grant", note=note)
             case _:
-                raise BadRequest(f"{act[:20]!r} is nothing that can be decided")
+                raise BadRequest("{act!r} is nothing that can be decided", act=act[:20])
     except HubError as error:
         return _case_page(request, error=error, note=note)
     return RedirectResponse(f"/operator/reports/{case_id}", 303)
@@ -161,7 +161,7 @@ def log(request: Request) -> Response:
     asked = {name: request.query_params.get(name, "").strip()[:200] for name in ("kind", "by", "about")}
     before = request.query_params.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) <= 18):
-        raise BadRequest(f"before={before[:20]} is not the number of an event")
+        raise BadRequest("before={before} is not the number of an event", before=before[:20])
     found = overview.events(hub, visitor(request), **asked, before=int(before) if before else None, limit=EVENTS + 1)
     return form_page(
         request,
@@ -231,7 +231,7 @@ def _case_page(request: Request, *, error: HubError | None = None, note: str = "
 
 def _number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 10_000):
-        raise BadRequest(f"{name}: write a number from 1 to 10,000")
+        raise BadRequest("{name}: write a number from 1 to 10,000", name=name)
     return int(text[:9])
 
 
@@ -245,9 +245,11 @@ def _bytes(text: str) -> int | None:
     try:
         value = float(digits) * UNITS["" if unit == "B" else unit]
     except (ValueError, KeyError) as error:
-        raise BadRequest(f"{text[:20]!r}: write a number of bytes like 50 GB, or nothing for no limit") from error
+        raise BadRequest(
+            "{text!r}: write a number of bytes like 50 GB, or nothing for no limit", text=text[:20]
+        ) from error
     if not 0 <= value < 2**63:
-        raise BadRequest(f"{text[:20]!r} is no size that a namespace can have")
+        raise BadRequest("{text!r} is no size that a namespace can have", text=text[:20])
     return int(value)
 
 

@@ -48,7 +48,7 @@ def set_member(request: Request, form: Form) -> Response:
     organisation, role = request.path_params["organisation"], form.get("role", "")
     try:
         if role not in list(Role):
-            raise BadRequest(f"A role is one of {', '.join(Role)}")
+            raise BadRequest("A role is one of {choices}", choices=", ".join(Role))
         hub.organisations.set_member(visitor(request), organisation, form.get("user", "").strip(), Role(role))
     except HubError as error:
         return _members_page(request, error=error, form=form)

@@ -30,7 +30,12 @@ def account(request: Request) -> Response:
     tabs = USER_TABS if found.kind is AccountKind.USER else ORGANISATION_TABS
     tab = request.query_params.get("tab", "")
     if tab not in tabs:
-        raise NotFound(f"{found.name} has no page called {tab[:20]}: one of {', '.join(filter(None, tabs))}")
+        raise NotFound(
+            "{found} has no page called {tab}: one of {pages}",
+            found=found.name,
+            tab=tab[:20],
+            pages=", ".join(filter(None, tabs)),
+        )
     actor = visitor(request)
     followers, following = hub.follows.numbers(found)
     numbers = hub.search.numbers(actor, found.id)

@@ -45,7 +45,7 @@ def hiding(request: Request) -> Response:
     repository, _, _ = _reported(request, dict(request.query_params))
     found = hub.moderation.hiding(repository)
     if found is None:
-        raise NotFound(f"{repository.full_name} is not hidden")
+        raise NotFound("{repository} is not hidden", repository=repository.full_name)
     return RedirectResponse(f"/reports/{found.id}", 303)
 
 
@@ -101,7 +101,7 @@ def _number(text: str | None) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID):
-        raise BadRequest(f"{text[:20]!r} is not the number of a discussion or comment")
+        raise BadRequest("{text!r} is not the number of a discussion or comment", text=text[:20])
     return int(text)
 
 

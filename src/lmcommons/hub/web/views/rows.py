@@ -106,7 +106,7 @@ def image(request: Request) -> Response:
     read = hub.datasets.rows(repository, _chosen(request, repository, found), _number(request, "row"), 1)
     content = image_content(read.rows[0].get(request.query_params.get("column", ""))) if read.rows else None
     if content is None or len(content) > IMAGE_LIMIT:
-        raise NotFound(f"No image of at most {IMAGE_LIMIT:,} bytes in this cell")
+        raise NotFound("No image of at most {limit:,} bytes in this cell", limit=IMAGE_LIMIT)
     headers = {**HEADERS, "Cache-Control": "private, no-cache"}
     return Response(content, 200, headers, image_type(content))
 
@@ -118,7 +118,12 @@ def _row(
 
     read = hub.datasets.rows(repository, split, number, 1)
     if not read.rows:
-        raise NotFound(f"{split.config}/{split.name} has no row {number:,} that can be shown")
+        raise NotFound(
+            "{config}/{split} has no row {number:,} that can be shown",
+            config=split.config,
+            split=split.name,
+            number=number,
+        )
     names = read.schema.names
     fields = zip(names, map(str, read.schema.types), whole_row(read.rows[0], names), strict=True)
     return page(request, "dataset/row.html", number=number, last=read.total, fields=list(fields), **values)
@@ -175,7 +180,7 @@ def _chosen(request: Request, repository: Repository, found: list[Split]) -> Spl
 def _number(request: Request, name: str) -> int:
     text = request.query_params.get(name) or "0"
     if not re.fullmatch("[0-9]{1,15}", text):
-        raise BadRequest(f"{name}={text[:20]} is not the number of a row: the first is 0")
+        raise BadRequest("{name}={text} is not the number of a row: the first is 0", name=name, text=text[:20])
     return int(text)
 
 

@@ -158,7 +158,7 @@ def add_token(request: Request, form: Form) -> Response:
     try:
         days = form.get("expires", "")
         if days and days not in map(str, EXPIRIES):
-            raise BadRequest(f"A token ends after {', '.join(map(str, EXPIRIES))} days, or never")
+            raise BadRequest("A token ends after {choices} days, or never", choices=", ".join(map(str, EXPIRIES)))
         text = hub.tokens.add(
             name,
             form.get("name", "").strip(),
@@ -197,7 +197,7 @@ def _tokens_page(
 
 def _role(text: str) -> TokenRole:
     if text not in list(TokenRole):
-        raise BadRequest(f"A token's role is one of {', '.join(TokenRole)}")
+        raise BadRequest("A token's role is one of {choices}", choices=", ".join(TokenRole))
     return TokenRole(text)
 
 
@@ -207,7 +207,9 @@ def _scopes(text: str) -> dict[str, Action]:
     for line in text.split():
         path, _, right = line.rpartition(":")
         if right not in list(RIGHTS):
-            raise BadRequest(f"{line[:200]}: write PATH:RIGHT, with a right of {', '.join(RIGHTS)}")
+            raise BadRequest(
+                "{line}: write PATH:RIGHT, with a right of {choices}", line=line[:200], choices=", ".join(RIGHTS)
+            )
         scopes[path] = Action(right)
     return scopes
 

@@ -51,7 +51,7 @@ def delete(request: Request, form: Form, kind: RepositoryType) -> Response:
     """Delete the repository, when its name was typed."""
     hub, repository, _ = repository_of(request, kind, Action.MANAGE)
     if form.get("typed", "").strip() != repository.full_name:
-        error = BadRequest(f"To delete it, type {repository.full_name}")
+        error = BadRequest("To delete it, type {repository}", repository=repository.full_name)
         return _page(request, kind, form, part="delete", error=error)
     hub.repositories.delete(visitor(request), kind, repository.full_name)
     return RedirectResponse(f"/{repository.account.name}", 303)

@@ -97,7 +97,9 @@ def _tried(request: Request) -> tuple[Hub, Repository, GitRepository]:
     """The model that the address names, for which there is a server and which the visitor may read."""
     hub, repository, git = repository_of(request, RepositoryType.MODEL, Action.READ)
     if not hub.trials.can_try(repository):
-        raise NotFound(f"No server is named for {repository.full_name}; whoever runs this hub can name one")
+        raise NotFound(
+            "No server is named for {repository}; whoever runs this hub can name one", repository=repository.full_name
+        )
     return hub, repository, git
 
 

@@ -1,0 +1,8 @@
+"""SSH keys."""
+
+revision = "0017"
+down_revision = "0016"
+
+
+def upgrade() -> None:
+    pass
