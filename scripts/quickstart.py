@@ -80,6 +80,7 @@ class Quickstart:
         )
         print(f"bits per byte on held-out text: {bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})")
         print(f"beside it, on the same text: {beside}\n")
+        print(f"  sign in  {hub}/login as {MEMBER}, with the token in {self.home / 'token'}")
         print(f"  hub      {hub}\n  model    {model['url']}\n  dataset  {dataset['url']}\n  API      {api}/v1\n")
         body = json.dumps({"model": model["repository"], "prompt": PROMPT, "max_tokens": 40})
         print(f"  curl {api}/v1/completions -H 'Content-Type: application/json' \\\n    -d '{body}'\n", flush=True)
@@ -110,7 +111,8 @@ class Quickstart:
         if kept.exists() and answers(f"{hub}/api/whoami-v2", kept.read_text(), 200):
             return kept.read_text()
         known = answers(f"{hub}/api/users/{MEMBER}/overview", None, 200)
-        token = self.lmc("hub", "token" if known else "user", "add", MEMBER, "--data", self.home / "hub").strip()
+        command = ["token", "add", MEMBER] if known else ["user", "add", MEMBER, "--admin"]
+        token = self.lmc("hub", *command, "--data", self.home / "hub").strip()
         kept.touch(mode=0o600)
         kept.write_text(token)
         return token

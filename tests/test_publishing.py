@@ -2,19 +2,21 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from huggingface_hub import HfApi, hf_hub_download
-from tiny_run import lmc
+from tiny_run import TINY, lmc
 
-from lmcommons import recipe
-from lmcommons.publishing import cards
+from lmcommons import pipeline, recipe
+from lmcommons.publishing import Published, cards
 from lmcommons.publishing.curve import draw
 from lmcommons.recipe.objectives import OBJECTIVES
 
@@ -127,6 +129,68 @@ def test_the_dataset_card_counts_what_was_removed(api, trained, published, tmp_p
 def test_the_pages_show_what_was_published(published, kind, expected):
     with urllib.request.urlopen(published[kind]["url"], timeout=30) as answer:
         assert expected in answer.read().decode()
+
+
+def test_a_published_model_is_known_by_what_was_trained(trained, published):
+    stage = Path(trained.stages["pretraining"]["directory"])
+    url, model = trained.environment["HF_ENDPOINT"], published["model"]
+    assert pipeline.published_model(stage, url) == f"{model['repository']}@{model['commit']}"
+    assert pipeline.published_model(stage, "http://elsewhere") is None
+    assert pipeline.published_model(stage.parent / "another", url) is None
+
+
+def test_models_of_one_benchmark_stand_on_its_leaderboard(api, trained, tmp_path):
+    """Two recipes with the same data; the second one leaves the dataset as it is."""
+    shutil.copy(trained.recipe.with_name("documents.jsonl"), tmp_path)
+    found = []
+    for name, width in (("narrow", 32), ("wide", 48)):
+        text = TINY.replace("name: tiny", f"name: {name}").replace("hidden_size: 32", f"hidden_size: {width}")
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text.replace("publishing: {}", "publishing: {dataset: shared, benchmark: true}"))
+        done = lmc("run", path, "--out", tmp_path / "runs", "--json", **trained.environment)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    [dataset] = {stages["publishing"]["report"]["dataset"]["commit"] for stages in found}
+    assert [commit.title for commit in api.list_repo_commits("trainer/shared", repo_type="dataset")] == [
+        "Dataset of narrow",
+        "initial commit",
+    ]
+    rows = httpx.get(f"{api.endpoint}/api/datasets/trainer/shared/leaderboard").json()
+    results = {
+        stages["publishing"]["report"]["model"]["repository"]: stages["evaluation"]["report"] for stages in found
+    }
+    bits = {name: report["bits_per_byte"]["value"] for name, report in results.items()}
+    assert [(row["modelId"], row["value"]) for row in rows] == sorted(bits.items(), key=lambda item: item[1])
+    for row in rows:
+        assert row["source"] == {
+            "url": f"{api.endpoint}/{row['modelId']}/blob/main/results.json",
+            "name": "results.json",
+            "isExternal": False,
+        }
+    page = httpx.get(f"{api.endpoint}/datasets/trainer/shared/leaderboard").text
+    assert f"/datasets/trainer/shared/tree/{dataset}" in page
+    for stages in found:
+        model = stages["publishing"]["report"]["model"]
+        assert f"/{model['repository']}/blob/{model['commit']}/results.json" in page
+
+
+def test_cards_of_chinese_text_count_characters_and_continue_chinese(api, trained, published, tmp_path):
+    text = read(api, published["model"]["repository"], "recipe.yaml", "model", tmp_path)
+    resolved = recipe.parse(text.replace("- en", "- zh").replace("description: ''", "description: 中文小模型"))
+    dataset = cards.dataset_card(resolved, "a/b", trained.stages["data"]["report"])
+    assert "shares 13 characters in a row" in dataset
+    assert "> 中文小模型" in dataset
+    usage = cards.model_card(
+        resolved,
+        repository="a/b",
+        endpoint="http://hub",
+        dataset=Published("a/b-data", "0" * 40, "http://hub/datasets/a/b-data"),
+        training=trained.stages["pretraining"]["report"],
+        results=trained.stages["evaluation"]["report"],
+        samples=[],
+    )
+    assert "lmc generate a/b --prompt '今天'" in usage
+    assert '"prompt": "今天"' in usage
 
 
 def test_publishing_again_makes_no_new_commit(api, trained, published):

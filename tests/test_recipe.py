@@ -76,6 +76,10 @@ def test_every_recipe_of_the_project_is_right(file):
             "154 spans in a row and only 99 sentinels for them; raise mean_span_length",
         ),
         ("model: {family: bert}\ntokenizer: {chat_template: true}\n", "tokenizer.chat_template is for decoders"),
+        (
+            "model: {family: bert}\npublishing: {benchmark: true}\n",
+            "publishing.benchmark needs a decoder, and model.kind is encoder",
+        ),
         ("pretraining: {steps: 50}\n", "schedule.warmup_steps 50 is not below steps 50"),
         ("pretraining: {precision: fp8}\n", "pretraining.precision: input should be 'auto', 'bfloat16' or 'float32'"),
         ("seed: 1\nseed: 2\n", "r.yaml:6: not valid YAML: field 'seed' stands twice"),

@@ -39,6 +39,13 @@ def describe() -> dict[str, Any]:
     return found
 
 
+def machine() -> str:
+    """The machine in a few words: its GPU, where PyTorch has one, its processor and threads."""
+    torch = sys.modules.get("torch")
+    gpus = [torch.cuda.get_device_name()] if torch is not None and torch.cuda.is_available() else []
+    return ", ".join([*gpus, processor_name(), f"{os.cpu_count()} threads"])
+
+
 def processor_name() -> str:
     """The processor's model name as the operating system gives it."""
     try:

@@ -110,6 +110,22 @@ def run(path: Path, out: Path, until: str = "publishing", processes: Processes =
     return summary
 
 
+def published_model(pretraining: Path, url: str) -> str | None:
+    """`namespace/name@commit` on the hub `url` of what a pretraining stage made; None where it was not published there.
+
+    `pretraining` is the stage's directory, `OUT/NAME/pretraining/KEY`; in any other one nothing is found. Of several
+    commits it is the last one.
+    """
+    records = (pretraining.parent.parent / "publishing").glob("*/stage.json")
+    for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True):
+        made = recipe.load(record.parent / "recipe.yaml").provenance
+        model = read_json(record)["report"]["model"]
+        of_this = made is not None and made.stages["pretraining"][:KEY_DIGITS] == pretraining.name
+        if of_this and model["url"].startswith(f"{url}/"):
+            return f"{model['repository']}@{model['commit']}"
+    return None
+
+
 def _stage(state: Run, stage: str, work: Any) -> dict[str, Any]:
     directory = state.directory(stage)
     record = directory / "stage.json"
@@ -186,10 +202,13 @@ def _pretraining_key(state: Run) -> dict[str, Any]:
 
 def _pretraining(state: Run, directory: Path) -> dict[str, Any]:
     from lmcommons import training
+    from lmcommons.publishing import reported
 
     # Not atomic: its checkpoints are, and a run that was killed goes on from them.
-    dataset, tokenizer = state.directory("data"), state.directory("tokenizer")
-    return training.pretrain(state.recipe, dataset, tokenizer, directory, state.processes)
+    dataset, tokenizer, steps = state.directory("data"), state.directory("tokenizer"), state.recipe.pretraining.steps
+    first = state.processes.node_rank == 0
+    with reported(state.recipe, "pretraining", directory, lambda _: steps) if first else nullcontext():
+        return training.pretrain(state.recipe, dataset, tokenizer, directory, state.processes)
 
 
 def _evaluation_key(state: Run) -> dict[str, Any]:
@@ -223,7 +242,7 @@ def _publishing_key(state: Run) -> dict[str, Any]:
     assert state.recipe.publishing is not None
     return {
         "evaluation": state.keys["evaluation"],
-        "publishing": state.recipe.publishing.model_dump(mode="json"),
+        "publishing": state.recipe.publishing.model_dump(mode="json", exclude={"report_progress"}),
         "description": state.recipe.description,
         "repositories": [state.hub.url, state.hub.dataset, state.hub.model],
     }

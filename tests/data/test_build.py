@@ -175,6 +175,9 @@ def test_a_dataset_on_a_hub_is_read_at_one_commit(
     trained = list(data.sources.documents(recipe({"type": "hub", "repository": repository}).sources[0], base))
     assert trained == list(data.read(base / "out", "train"))  # held-out splits are not read unless they are named
 
+    with pytest.raises(CommandError, match=r"the validation split is empty: .* read all splits"):
+        data.build(recipe({"type": "hub", "repository": repository}), base, base / "nothing")
+
     asked = recipe({"type": "hub", "repository": repository, "files": "**/*.parquet"})
     resolved = data.resolve(asked, base)
     assert resolved.sources[0].revision == commit

@@ -15,6 +15,7 @@ from lmcommons.data.tasks.source import Example, Removed
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.files import sha256_file
 from lmcommons.finetuning import rows
+from lmcommons.hub.repos.evaluation import parse_benchmark
 from lmcommons.recipe import TaskDataRecipe, load_task
 
 WHEEL = {
@@ -65,6 +66,18 @@ def test_the_rows_load_with_datasets_and_in_fine_tuning_and_the_card_counts_them
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
     assert f"| test | {report['splits']['test']} |" in card
     assert sha256_file(out / "packages" / "tiny-2.0.tgz") in card
+
+
+def test_the_test_splits_are_a_benchmark_with_metrics_that_models_share(out: Path) -> None:
+    elsewhere = [review(f"from elsewhere {number}", split="test_elsewhere") for number in range(9)]
+    build("tiny", source(*MANY, *elsewhere), out)
+    tasks = parse_benchmark((out / "tiny" / "eval.yaml").read_text())
+    assert [(task.id, task.higher_is_better) for task in tasks] == [
+        ("accuracy", True),
+        ("macro_f1", True),
+        ("accuracy (test_elsewhere)", True),
+        ("macro_f1 (test_elsewhere)", True),
+    ]
 
 
 def test_copies_and_contradictions_are_removed_and_counted(out: Path) -> None:
@@ -169,6 +182,7 @@ def test_the_command_makes_rows_from_a_package_that_is_there(
     content = {"chatterbot_corpus/data/english/small.yml": json.dumps(talks)}
     task_packages.write_wheel(tmp_path / "packages" / "chatterbot_corpus-9-py3-none-any.whl", content)
     assert main.run(["task-data", "chat", "--out", str(tmp_path), "--json"]) == 0
+    assert not (tmp_path / "chat" / "eval.yaml").exists()  # a perplexity is of one vocabulary
     assert json.loads(capsys.readouterr().out)["read"] == 60
     assert main.run(["task-data", "chess", "--out", str(tmp_path)]) == 2
     assert "no task data 'chess'; there are sentiment-zh, spam," in capsys.readouterr().err

@@ -14,13 +14,18 @@ from tiny_tasks import chats, colours, questions, reviews, tagged, write_model, 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lmcommons import model, recipe
+from lmcommons.data.benchmark import METRICS
 from lmcommons.finetuning import run
 
 LORA = {"name": "lora", "rank": 4}
 
 
 def finetuned(home: Path, task: str, **fields: object) -> dict:
-    return run(write_recipe(home, task, **fields), home / "runs")
+    """What a run says; it measures what datasets of the task declare as benchmarks, and of a chat its perplexity."""
+    found = run(write_recipe(home, task, **fields), home / "runs")
+    for measurements in found["report"]["tests"].values():
+        assert {each["metric"] for each in measurements} == set(METRICS[task] or ("perplexity",))
+    return found
 
 
 def measured(result: dict, metric: str) -> dict:

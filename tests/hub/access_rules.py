@@ -64,6 +64,7 @@ REPO = "/api/{kind}/{namespace}/{name}"
 BUCKET = "/api/buckets/{namespace}/{name}"
 COLLECTION = "/api/collections/{namespace}/{slug}"
 DISCUSSION = REPO + "/discussions/{number}"
+RUNS = "/api/x/models/{namespace}/{name}/runs"
 OURS = "/api/x/{kind}/{namespace}/{name}/discussions/{number}"
 GIT = {"content": "0000", "hidden": 401}
 LFS = {"hidden": 404}
@@ -230,6 +231,10 @@ RULES: dict[str, list[Rule]] = {
     "GET /api/datasets/{namespace}/{name}/rows": [repository(READ)],
     "GET /api/datasets/{namespace}/{name}/leaderboard": [repository(SEE)],
     "GET /api/x/lineage/{kind}/{namespace}/{name}": [repository(SEE)],
+    f"GET {RUNS}": [repository(SEE)],
+    f"GET {RUNS}/{{run}}": [repository(SEE)],
+    f"PUT {RUNS}/{{run}}": [repository(WRITE, json={"name": "r"})],
+    f"PATCH {RUNS}/{{run}}": [repository(WRITE, json={"step": 1})],
     # addresses that carry their own signature, whoever holds it
     **{
         f"{method} /api/lfs{rest}": SIGNED
@@ -290,6 +295,7 @@ RULES: dict[str, list[Rule]] = {
     "GET /{namespace}/{name}/upload/{rest:path}": [page(READ)],
     "GET /{namespace}/{name}/refs": [page(SEE)],
     "GET /{namespace}/{name}/likes": [page(SEE)],
+    "GET /{namespace}/{name}/followers": [page(SEE)],
     "GET /{namespace}/{name}/access": [page(MANAGE)],
     "GET /{namespace}/{name}/settings": [page(MANAGE)],
     "GET /{namespace}/{name}/settings/webhooks": [page(MANAGE)],
@@ -298,6 +304,8 @@ RULES: dict[str, list[Rule]] = {
     "GET /{namespace}/{name}/viewer/statistics": [page(READ)],
     "GET /{namespace}/{name}/viewer/image": [page(READ)],
     "GET /{namespace}/{name}/lineage": [page(SEE)],
+    "GET /{namespace}/{name}/runs": [page(SEE)],
+    "GET /{namespace}/{name}/runs/{run}": [page(SEE)],
     "GET /{namespace}/{name}/leaderboard": [page(SEE)],
     "GET /{namespace}/{name}/discussions": [page(SEE)],
     "GET /{namespace}/{name}/discussions/{number:int}": [page(SEE)],
@@ -317,6 +325,7 @@ FORMS = {
         for path in (
             *("edit/{rest:path}", "delete/{rest:path}", "new-file/{rest:path}", "upload/{rest:path}", "upload-file"),
             *("refs/branch", "refs/branch/delete", "refs/tag", "refs/tag/delete", "likes", "access", "access/grant"),
+            "followers",
             *("settings", "settings/move", "settings/delete", "settings/webhooks", "settings/webhooks/{webhook:int}"),
             "settings/webhooks/{webhook:int}/act",
             *("discussions/new", "discussions/attach", "pulls/new"),  # tests/hub/test_web_discussions.py
@@ -336,9 +345,14 @@ FORMS = {
     *("GET /login", "GET /join", "GET /settings/tokens", "GET /settings/password", "GET /oauth/device", "POST /login"),
     *("POST /join", "POST /logout", "POST /settings/tokens", "POST /settings/tokens/{token_id:int}/revoke"),
     *("POST /settings/password", "POST /oauth/device/answer", "POST /{namespace}/{name}/request-access"),
+    # tests/hub/test_web_mail.py
+    *(f"{method} /{page}" for method in ("GET", "POST") for page in ("login/forgotten", "login/new-password")),
+    *("GET /settings/email/confirm", "POST /settings/email/confirm", "POST /settings/email/again"),
+    *(f"POST /organizations/{{organisation}}/invitations{step}" for step in ("", "/withdraw", "/answer")),
     # tests/hub/test_web_people.py
     *("POST /login/code", "GET /settings/two-factor", "GET /settings/sessions", "GET /settings/decisions"),
     *(f"POST /settings/two-factor/{step}" for step in ("begin", "confirm", "recovery-codes", "off")),
+    *("GET /settings/keys", "POST /settings/keys", "POST /settings/keys/{key_id:int}/remove"),  # tests/hub/test_ssh.py
     *("POST /settings/sessions/end-others", "POST /settings/sessions/{session_id}/end"),
     *(f"{method} /settings/{page}" for method in ("GET", "POST") for page in ("profile", "email")),
     *("GET /organizations/new", "POST /organizations/new", "POST /organizations/{organisation}/members/remove"),
@@ -356,6 +370,7 @@ FORMS = {
     ),
     *("POST /operator/accounts/{account}", "POST /operator/invitations", "POST /operator/reports/{case_id:int}"),
     "POST /operator/invitations/{invitation_id}/end",
+    *("GET /imports", "POST /imports", "POST /imports/{number:int}/end"),  # tests/hub/test_imports.py
     "GET /language/{language}",  # a choice that only a cookie keeps: tests/hub/test_pages_finding.py
     # tests/hub/test_try_it.py
     *("GET /{namespace}/{name}/try", "POST /{namespace}/{name}/try", "POST /{namespace}/{name}/try/stream"),

@@ -8,6 +8,7 @@ import pytest
 import stack
 from hub_process import HubProcess
 from huggingface_hub import HfApi, constants
+from receiver import Receiver
 from s3_server import S3Server, start_s3
 
 from lmcommons.hub.database.sessions import Database
@@ -58,6 +59,26 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 def store_in(database: Database) -> Callable[[Blobs], ObjectStore]:
     """Makes an object store of blobs."""
     return lambda blobs: ObjectStore(blobs, XetStore(database, blobs))
+
+
+@pytest.fixture
+def receive() -> Iterator[Callable[..., Receiver]]:
+    """Makes mail servers: `receive(password="…")`."""
+    made: list[Receiver] = []
+
+    def make(**more: Any) -> Receiver:
+        made.append(Receiver(**more))
+        return made[-1]
+
+    yield make
+    for receiver in made:
+        receiver.controller.stop()
+
+
+@pytest.fixture
+def receiver(receive: Callable[..., Receiver]) -> Receiver:
+    """A mail server that asks for no password."""
+    return receive()
 
 
 @pytest.fixture(scope="module")  # while it is open, nothing else in its thread can run an event loop

@@ -9,11 +9,15 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
+from asyncssh import generate_private_key
 from hub_process import HubProcess
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from open_rooms import open_rooms
+from sqlalchemy import select
 from weights import safetensors
 
-from lmcommons.hub.database.tables import RepositoryType
+from lmcommons.hub.community.runs import Description, Progress
+from lmcommons.hub.database.tables import MailLink, RepositoryType, Role
 
 PASSWORD = "correct horse battery"
 NEWS = 3  # the number of the pull request that adds NEWS.md
@@ -83,10 +87,11 @@ BENCHMARK = "tasks:\n  - id: bits-per-byte\n    higher_is_better: false\n"
 
 @dataclass
 class FilledHub:
-    """The hub, its people's clients, and the addresses of its pages by name."""
+    """The hub, its people's clients, and where the links lead that wait in mail."""
 
     hub: HubProcess
     apis: dict[str, HfApi]
+    links: tuple[str, ...] = ()
 
     def post(self, who: str, path: str, **body: Any) -> Any:
         """Send JSON to the API in the name of `who`."""
@@ -104,7 +109,11 @@ class FilledHub:
 def fill(hub: HubProcess) -> FilledHub:
     """Put one of everything into a new hub."""
     tokens = {
-        name: hub.add_user(name, "--fullname", name.title(), *(["--admin"] if name == "ada" else [])) for name in PEOPLE
+        name: hub.add_user(
+            *(name, "--fullname", name.title(), "--email", f"{name}@example.org"),
+            *(["--admin"] if name == "ada" else []),
+        )
+        for name in PEOPLE
     }
     for name in PEOPLE:
         hub.command("user", "password", name, typed=f"{PASSWORD}\n")
@@ -115,6 +124,7 @@ def fill(hub: HubProcess) -> FilledHub:
     _datasets(filled)
     _discussions(filled)
     _care(filled)
+    _mail(filled)
     for api in (ada, ben, zoe):
         filled.post(_name(api), "models/lab/tales/like")
     filled.post("zoe", "users/ada/follow")
@@ -228,6 +238,7 @@ def _care(filled: FilledHub) -> None:
     """What people do in pages alone: reviews, reactions, reports, requests for access."""
     with filled.hub.rooms() as rooms:
         ada, ben, zoe = (rooms.tokens.actor(str(filled.apis[name].token)) for name in PEOPLE)
+        rooms.keys.add("ada", "laptop", generate_private_key("ssh-ed25519").export_public_key().decode())
         find = partial(rooms.repositories.find, ada, RepositoryType.MODEL)
         tales, gated, broken = find("lab/tales"), find("lab/gated"), find("ada/broken")
         rooms.reviews.review(ben, tales, NEWS, "request-changes", "Say **when**.")
@@ -236,6 +247,9 @@ def _care(filled: FilledHub) -> None:
         rooms.reactions.set(
             ben, tales, 1, rooms.discussions.events(rooms.discussions.find(tales, 1))[0].id, "+1", given=True
         )
+        rooms.runs.begin(ada, tales, "wider", Description("Wider", "pretraining", "tales@12ab34cd", "a small machine"))
+        how_far = Progress(step=39, steps=1000, tokens=19968, seconds_left=4000)
+        rooms.runs.report(ada, tales, "wider", how_far, [json.loads(line) for line in _metrics(5.0).splitlines()])
         rooms.access.ask(zoe, gated, {"why": "To read."})
         rooms.moderation.report(zoe, broken, "It is **broken**, and pretends not to be.")
         case = rooms.moderation.report(zoe, tales, "Says nothing true.", number=2)
@@ -243,3 +257,19 @@ def _care(filled: FilledHub) -> None:
         spam = rooms.commits.create_repository(zoe, RepositoryType.MODEL, "zoe", "spam")
         case = rooms.moderation.report(ben, spam, "It sells watches.")
         rooms.moderation.decide(ada, case.id, hide=True, note="It does.")
+
+
+def _mail(filled: FilledHub) -> None:
+    """What waits for an answer to a mail: an invitation to an organisation, a new address, a forgotten password."""
+    rooms = open_rooms(filled.hub.data, smtp="smtp://127.0.0.1:9", mail_from="hub@example.org")
+    ada, zoe = (rooms.tokens.actor(str(filled.apis[name].token)) for name in ("ada", "zoe"))
+    rooms.organisation_invitations.invite(ada, "lab", "zoe", Role.READ)
+    rooms.mail_links.change_email(zoe, "zoe@example.net")
+    rooms.mail_links.forgotten("zoe")
+    with rooms.database.read() as session:
+        links = session.scalars(select(MailLink).order_by(MailLink.purpose)).all()
+    rooms.close()
+    pages = ("/settings/email/confirm", "/login/new-password")
+    filled.links = tuple(
+        f"{page}?code={rooms.mail_links.code_of(link)}" for page, link in zip(pages, links, strict=True)
+    )

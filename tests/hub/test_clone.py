@@ -16,7 +16,7 @@ import pytest
 from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from lmcommons.hub.api.git_http import CLONES_LIMIT
+from lmcommons.hub.repos.transport import CLONES_LIMIT
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from lmcommons.hub.objects.store import ObjectStore
 COUNTED = {"repository_objects.sha256", "attachments.sha256"}
 OTHERS = {
     *("tokens.sha256", "browser_sessions.sha256", "invitations.sha256", "sent_forms.sha256", "recovery_codes.sha256"),
+    "mail_links.sha256",
     *("bucket_files.sha256", "xet_files.sha256"),
 }
 

@@ -44,6 +44,11 @@ def test_only_what_differs_is_told():
     )
 
 
+def test_what_stands_in_one_section_is_told_together():
+    one, other = {"data.type": "1", "model.size": "1"}, {"data.type": "2", "model.size": "2", "data.paths": "2"}
+    assert [key for key, _ in differences([one, other]).different] == ["data.type", "data.paths", "model.size"]
+
+
 def test_a_model_without_a_recipe_differs_in_all_of_it():
     assert differences([{"a": "1"}, {}]).different == [("a", ["1", None])]
 

@@ -12,7 +12,8 @@ from weights import safetensors
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
 from lmcommons.hub.database.tables import RepositoryType
 from lmcommons.hub.errors import BadRequest
-from lmcommons.hub.repos.facets import SIZES, Facets
+from lmcommons.hub.repos import facets
+from lmcommons.hub.repos.facets import FILTERS, SIZES, Facets
 from lmcommons.hub.repos.git import AddFile
 from lmcommons.hub.repos.search import Listing
 from lmcommons.hub.rooms import Hub
@@ -53,7 +54,7 @@ def add(hub: Hub, actor: Actor, kind: RepositoryType, name: str, card: str, file
 
 def choices(hub: Hub, kind: RepositoryType = RepositoryType.MODEL, **query: Any) -> dict[str, dict[str, int]]:
     found = hub.facets.of(ANONYMOUS, kind, Listing(**query))
-    return {name: {choice.label: choice.count for choice in values} for name, values in found.items()}
+    return {name: {choice.label: choice.count for choice in values} for name, values in found.filters.items()}
 
 
 def test_each_filter_of_models_has_its_values_the_most_frequent_first(hub: Hub):
@@ -89,7 +90,7 @@ def test_numbers_are_of_what_would_be_left_beside_the_other_filters_and_the_sear
 
 def test_each_value_filters_to_as_many_repositories_as_it_says(hub: Hub):
     base = Listing(tags=("fiction",))
-    for name, values in hub.facets.of(ANONYMOUS, RepositoryType.MODEL, base).items():
+    for name, values in hub.facets.of(ANONYMOUS, RepositoryType.MODEL, base).filters.items():
         for choice in values:
             narrowed = replace(base, tags=("fiction", choice.value))
             if name == "size":
@@ -97,17 +98,24 @@ def test_each_value_filters_to_as_many_repositories_as_it_says(hub: Hub):
             assert hub.search.count(ANONYMOUS, RepositoryType.MODEL, narrowed) == choice.count, choice
 
 
+def test_among_many_repositories_the_same_is_found(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    few = [hub.facets.of(ANONYMOUS, kind, Listing()) for kind in FILTERS]
+    monkeypatch.setattr(facets, "FEW", 0)
+    assert [hub.facets.of(ANONYMOUS, kind, Listing()) for kind in FILTERS] == few
+    assert [found.total for found in few] == [3, 2]
+
+
 def test_private_repositories_count_for_those_who_may_see_them(hub: Hub):
     ada = hub.accounts.find("ada")
     owner = Actor(account_id=ada.id, name="ada")
     assert "fr" not in choices(hub)["language"]
     seen = hub.facets.of(owner, RepositoryType.MODEL, Listing())
-    assert ("fr", 1) in [(choice.label, choice.count) for choice in seen["language"]]
+    assert ("fr", 1) in [(choice.label, choice.count) for choice in seen.filters["language"]]
 
 
 def test_no_more_values_than_asked_for(hub: Hub):
     found = Facets(hub.database).of(ANONYMOUS, RepositoryType.MODEL, Listing(), limit=1)
-    assert {name: len(values) for name, values in found.items() if name != "size"} == dict.fromkeys(
+    assert {name: len(values) for name, values in found.filters.items() if name != "size"} == dict.fromkeys(
         ("task", "library", "language", "license", "tag"), 1
     )
 

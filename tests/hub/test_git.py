@@ -396,6 +396,20 @@ def test_changes_show_patches_within_bounds(repository: GitRepository) -> None:
     assert (found["big"].status, found["big"].deletions, found["big"].patch) == ("deleted", 50_000, None)
 
 
+def test_of_a_large_file_its_sizes_changed_not_its_pointer(repository: GitRepository) -> None:
+    commit(repository, AddFile("large", b"now"), AddLfs("w", "a" * 64, 12_000_000))
+    second = commit(repository, AddLfs("large", "c" * 64, 7), AddLfs("w", "b" * 64, 13_000_000), AddFile("t", b"one\n"))
+    found = {change.path: change for change in repository.changes(second)}
+    assert {path: (change.is_large, change.additions, change.patch is None) for path, change in found.items()} == {
+        "large": (True, 0, True),
+        "w": (True, 0, True),
+        "t": (False, 1, False),
+    }
+    assert (found["w"].before.size, found["w"].after.size) == (12_000_000, 13_000_000)
+    assert (found["large"].before.size, found["large"].after.lfs.sha256) == (3, "c" * 64)
+    assert (found["t"].before, found["t"].after.size) == (None, 4)
+
+
 def test_squashing_keeps_the_files_and_drops_the_history(repository: GitRepository) -> None:
     commit(repository, AddFile("a", b"1"))
     commit(repository, AddFile("a", b"2"))

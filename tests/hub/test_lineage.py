@@ -91,15 +91,20 @@ def test_recipes_of_datasets_and_of_finetuning_name_their_inputs(commons: Common
     clean = commons.write("clean", DATASET, **{"recipe.yaml": yaml.safe_dump({"data": {"sources": sources}})})
     [edge] = commons.walk(clean).edges.values()
     assert (edge.source, edge.relation, edge.revision) == ((DATASET, "ann/raw"), Relation.SOURCE, COMMIT)
-    tuned = {"finetuning": {"model": f"ann/base@{COMMIT}", "data": {"path": "ann/rows"}}}
+    tuned = {"finetuning": {"model": f"ann/base@{COMMIT}", "data": {"path": f"ann/rows@{COMMIT}"}}}
     commons.make("tuned")
     model = commons.write("tuned", **{"recipe.yaml": yaml.safe_dump(tuned)})
     found = {edge.source: (edge.relation, edge.revision) for edge in commons.walk(model).edges.values()}
     assert found == {
         (MODEL, "ann/base"): (Relation.FINETUNE, COMMIT),
-        (DATASET, "ann/rows"): (Relation.TRAINED_ON, None),
+        (DATASET, "ann/rows"): (Relation.TRAINED_ON, COMMIT),
     }
-    local = {"finetuning": {"model": "../base", "initial_weights": "pretrained", "data": {"path": "rows"}}}
+
+
+@pytest.mark.parametrize("folder", ["runs/model", "../base", "./base", "/data/base", "~/base", "model@2", "a/b/c@2"])
+def test_a_folder_that_a_recipe_names_is_no_repository(commons: Commons, folder: str):
+    commons.make("tuned")
+    local = {"finetuning": {"model": folder, "initial_weights": "pretrained", "data": {"path": folder}}}
     assert commons.walk(commons.write("tuned", **{"recipe.yaml": yaml.safe_dump(local)})).edges == {}
 
 

@@ -1,9 +1,7 @@
 """Notifications: who is told of what, what is read, what is never told, and what goes out by mail."""
 
-import email
-import email.policy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -11,10 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from hub_process import free_port, start_hub
 from open_rooms import open_rooms
+from receiver import Receiver
 
 from lmcommons.errors import RequestError
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor
@@ -256,60 +253,6 @@ def test_a_deleted_user_leaves_no_notifications(world: World):
 
 
 # ---------------------------------------------------------------- by mail
-
-
-class Receiver:
-    """A mail server that keeps what it takes, and refuses what it is told to refuse."""
-
-    def __init__(self, password: str | None = None) -> None:
-        self.mail: list[tuple[list[str], EmailMessage]] = []
-        self.refusals: list[str] = []
-        self.logins: list[bytes] = []
-
-        def authenticate(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
-            assert isinstance(data, LoginPassword)
-            self.logins.append(data.login)
-            return AuthResult(success=data.password == (password or "").encode())
-
-        more: dict[str, Any] = {}
-        if password is not None:
-            more = {"authenticator": authenticate, "auth_require_tls": False, "auth_required": True}
-        self.port = free_port()
-        self.controller = Controller(self, hostname="127.0.0.1", port=self.port, **more)
-        self.controller.start()
-        self.url = f"smtp://127.0.0.1:{self.port}"
-
-    async def handle_RCPT(  # noqa: N802 - the name that aiosmtpd asks for
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        if self.refusals:
-            return self.refusals.pop(0)
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        message = email.message_from_bytes(envelope.content or b"", policy=email.policy.default)  # type: ignore[arg-type]
-        assert isinstance(message, EmailMessage)
-        self.mail.append((envelope.rcpt_tos, message))
-        return "250 OK"
-
-
-@pytest.fixture
-def receive() -> Iterator[Callable[..., Receiver]]:
-    made: list[Receiver] = []
-
-    def make(**more: Any) -> Receiver:
-        made.append(Receiver(**more))
-        return made[-1]
-
-    yield make
-    for receiver in made:
-        receiver.controller.stop()
-
-
-@pytest.fixture
-def receiver(receive: Callable[..., Receiver]) -> Receiver:
-    return receive()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Locator, expect
 from weights import safetensors
 
-from lmcommons.hub.web.language import translations
+from lmcommons.hub.words import translations
 
 HF = Path(sys.executable).with_name("hf")
 CARD = "---\nlicense: mit\ntags: [first]\n---\n# My first model\n\nIt says hello.\n"

@@ -1,11 +1,13 @@
-"""Every word of the pages is said in both languages."""
+"""Every word of the pages is said in both languages: of their templates, and of the rooms behind them."""
 
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from string import Formatter
 
 import pytest
+import spoken
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
@@ -26,11 +28,11 @@ NAMES = re.compile(
 EXAMPLE = re.compile(r"\S*[-/.]\S*")  # my-model, data/train
 SPOKEN = ("aria-label", "title", "placeholder", "alt")
 UNSPOKEN = {"code", "pre", "script", "style", "svg"}
-PLACE = re.compile(r"%\(\w+\)s|%%|%")
+PLACE = re.compile(r"%\(\w+\)s|%%|%|\{\w+")  # of templates of pages, and of rooms
 
 
 def wanted() -> Catalog:
-    """The messages of all templates."""
+    """The messages of all templates, and of all that rooms say."""
     found = Catalog()
     for filename, line, message, comments, context in extract_from_dir(
         TEMPLATES,
@@ -39,6 +41,9 @@ def wanted() -> Catalog:
         keywords={"_": None, "gettext": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2)},
     ):
         found.add(message, locations=[(filename, line)], auto_comments=comments, context=context)
+    for said in spoken.said():
+        if said.template:
+            found.add(said.template, locations=[(said.path, said.line)])
     return found
 
 
@@ -48,6 +53,21 @@ def texts(message: Message) -> tuple[str, ...]:
 
 def keys(found: Catalog) -> set[object]:
     return {message.id for message in found if message.id}
+
+
+def test_what_rooms_say_stands_in_the_code_as_a_template():
+    wrong = [f"{said.path}:{said.line}" for said in spoken.said() if said.template is None]
+    assert not wrong, "\n".join(["give a template and its values (hub/words.py):", *wrong])
+
+
+def test_each_place_of_a_template_has_its_value():
+    wrong = [
+        f"{said.path}:{said.line}: {place}"
+        for said in spoken.said()
+        for _, place, _, _ in Formatter().parse(said.template or "")
+        if place and said.values is not None and place not in said.values
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -90,6 +110,11 @@ def test_one_message_has_one_translation_whatever_file_it_is_in(language: str):
             if message.id and said != message.string:
                 wrong.append(f"{message.id!r} is {said!r} in {former} and {message.string!r} in {path.name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_chinese_pages_address_their_reader_in_one_way():
+    formal = [message.id for message in catalogue("zh") if any("您" in text for text in texts(message))]
+    assert not formal, "\n".join(["write 你, as all the others do:", *map(repr, formal)])
 
 
 class Bare(HTMLParser):

@@ -38,6 +38,30 @@ def test_signing_in_shows_what_is_private_and_signing_out_hides_it(hub: HubProce
     assert "secret" not in browser.get("/sign-in-1").text
 
 
+def test_the_token_of_a_new_user_signs_in_until_there_is_a_password(hub: HubProcess):
+    token = hub.add_user("sign-in-token")
+    reading = HfApi(hub.endpoint, token=token)
+    browser = Browser(hub)
+    page = browser.sign_in("sign-in-token", token)
+    assert (page.status_code, page.url.path) == (200, "/settings/password")
+    wrong = {"present": "hf_another", "wanted": PASSWORD, "again": PASSWORD}
+    assert "The present password is wrong" in browser.submit(page, "/settings/password", **wrong).text
+    page = browser.submit(page, "/settings/password", present=token, wanted=PASSWORD, again=PASSWORD)
+    assert page.status_code == 200
+    assert "You have no password yet" not in browser.get("/settings/password").text
+    assert Browser(hub).sign_in("sign-in-token", token).status_code == 401
+    assert Browser(hub).sign_in("sign-in-token", PASSWORD).status_code == 200
+    assert reading.whoami()["name"] == "sign-in-token"  # the token itself goes on working
+
+
+def test_a_token_that_only_reads_and_that_of_somebody_else_sign_nobody_in(hub: HubProcess):
+    hub.add_user("sign-in-reader")
+    others = hub.add_user("sign-in-other")
+    reads = hub.command("token", "add", "sign-in-reader", "--role", "read").strip()
+    for token in (reads, others):
+        assert Browser(hub).sign_in("sign-in-reader", token).status_code == 401
+
+
 def test_a_wrong_name_and_a_wrong_password_are_answered_alike(hub: HubProcess):
     newcomer(hub, "sign-in-2")
     hub.add_user("no-password")

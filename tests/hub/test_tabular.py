@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmcommons.hub.repos import tabular
-from lmcommons.hub.repos.parquet_pages import largest_page
+from lmcommons.hub.repos.parquet_pages import demand
 from lmcommons.hub.repos.scanning import scan
 from lmcommons.hub.repos.tabular import batch_rows, cells, feature, read_rows
 
@@ -179,7 +179,7 @@ def test_pages_of_all_kinds_are_measured(version: str, dictionary: bool, compres
         assert read_rows(BytesIO(content), ".parquet", 0, 1_000).rows == table.to_pylist()
         row_group = pq.read_metadata(BytesIO(content)).row_group(0)
         for column in map(row_group.column, range(row_group.num_columns)):
-            largest = largest_page(BytesIO(content), column, 1_000)
+            largest = demand(BytesIO(content), column, 1_000, repeated=False).size
             assert 0 < largest < column.total_uncompressed_size
             if page_size > 100 and not dictionary:  # all of the column but the header
                 assert column.total_uncompressed_size - largest < 100

@@ -141,11 +141,22 @@ def test_only_a_model_with_a_server_has_the_page(browser: Browser):
     assert browser.get("/tina/other/try").status_code == 404
 
 
+def chosen(page: Page) -> list[str | None]:
+    return [each.attributes.get("value") for each in page.all("option") if "selected" in each.attributes]
+
+
+def test_a_model_is_asked_as_in_a_chat_where_it_has_a_template_for_that(trying: HubProcess, browser: Browser):
+    assert chosen(Page(browser.get("/tina/gone/try").text)) == ["text"]
+    api = HfApi(trying.endpoint, token=trying.add_token("tina", "write"))
+    api.upload_file(path_or_fileobj=b"{{ x }}", path_in_repo="chat_template.jinja", repo_id="tina/gone")
+    assert chosen(Page(browser.get("/tina/gone/try").text)) == ["chat"]
+
+
 def test_without_a_script_a_form_leads_to_the_whole_answer(browser: Browser):
     page = browser.get("/tina/good/try")
     parsed = Page(page.text)
     assert parsed.problems == []
-    assert [each.attributes.get("value") for each in parsed.all("option") if "selected" in each.attributes] == ["chat"]
+    assert chosen(parsed) == ["chat"]
     fields = {"prompt": "Hello", "mode": "chat", "temperature": "0", "top_p": "1", "max_tokens": "20", "seed": "5"}
     first, second = (browser.submit(page, "/tina/good/try", **fields) for _ in range(2))
     answers = [answer_of(page) for page in (first, second)]

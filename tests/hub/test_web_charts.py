@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmcommons.hub.web.charts import BOX, histogram, intervals, label, line_chart
+from lmcommons.hub.web.charts import BOX, MARK, histogram, intervals, label, line_chart
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -33,7 +33,7 @@ def test_a_line_goes_from_corner_to_corner_with_round_labels() -> None:
 
 def test_lines_share_their_axes() -> None:
     chart = line_chart({"a": ([0, 10], [0.0, 1.0]), "b": ([5], [0.5])})
-    assert points(chart.lines[1].points) == [(BOX / 2, BOX / 2)]
+    assert points(chart.lines[1].points) == [(BOX / 2 - MARK, BOX / 2), (BOX / 2 + MARK, BOX / 2)]
 
 
 def test_a_first_step_far_above_the_others_does_not_flatten_them() -> None:

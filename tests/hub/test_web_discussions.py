@@ -4,13 +4,17 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from browser import Browser
 from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from web_page import Page
+from weights import safetensors
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
@@ -114,6 +118,12 @@ def world(people: World) -> World:
     people.repo = api.create_repo(f"ann/r{secrets.token_hex(4)}").repo_id
     api.upload_file(path_or_fileobj=TEXT, path_in_repo="a.txt", repo_id=people.repo)
     return people
+
+
+def as_parquet(count: int) -> bytes:
+    file = BytesIO()
+    pq.write_table(pa.table({"row": range(count)}), file)
+    return file.getvalue()
 
 
 def text(page: httpx.Response) -> str:
@@ -259,10 +269,21 @@ def test_a_long_discussion_has_pages_and_links_find_theirs(world: World):
     first = world.page(world.nobody, "/discussions/1")
     assert "number 58." in text(first)
     assert "71 lines more" in text(first)
+    assert "?page=3" in Page(first.text).attributes("href")  # to what was said last
     there = world.page(world.nobody, f"/discussions/1?at={events[-1]}")
     assert "number 129." in text(there)
     assert "number 58." not in text(there)
     assert world.page(world.nobody, "/discussions/1?at=99999999999")
+
+
+def test_a_comment_is_quoted_in_the_box_for_an_answer(world: World):
+    world.open(text="Why <b>?\n\nReally.")
+    thread = world.page(world.ann, "/discussions/1")
+    [link] = [link for link in Page(thread.text).attributes("href") if "quote=" in link]
+    answer = checked(world.ann.get(link))
+    assert Page(answer.text).all("textarea")[0].text.strip() == "> Why <b>?\n> \n> Really."
+    assert "quote=" not in world.page(world.nobody, "/discussions/1").text
+    world.page(world.ann, "/discussions/1?quote=99999999", 404)
 
 
 def test_a_pull_request_is_reviewed_line_by_line_changed_and_merged(world: World):
@@ -308,6 +329,31 @@ def test_a_pull_request_is_reviewed_line_by_line_changed_and_merged(world: World
     assert f"/{pull}/merge" not in merged.text
     assert "best" in text(world.page(world.nobody, f"{pull}/changes"))
     assert world.nobody.get(f"/{world.repo}/raw/main/a.txt").content.count(b"best") == 1
+
+
+def test_large_files_of_a_pull_request_are_compared_and_not_their_pointers(world: World):
+    def state(size: int) -> list[CommitOperationAdd]:
+        return [
+            CommitOperationAdd("model.safetensors", safetensors(a=[size], b=[2])),
+            CommitOperationAdd("rows.parquet", as_parquet(size)),
+            CommitOperationAdd("other.bin", bytes(size)),
+        ]
+
+    world.apis["ann"].create_commit(world.repo, state(1000), commit_message="Begin")
+    world.apis["bo"].create_commit(world.repo, state(2000), commit_message="Grow", create_pr=True)
+    changes = world.page(world.ann, "/discussions/1/changes")
+    assert "oid sha256" not in changes.text
+    shown = text(changes)
+    assert "3 files changed" in shown
+    assert "other.bin modified large file 1 kB → 2 kB" in shown
+    links = [link for link in Page(changes.text).attributes("href") if link.endswith("/other.bin")]
+    sizes = [len(world.ann.get(link.replace("/blob/", "/resolve/")).content) for link in links]
+    assert sizes == [2000, 1000, 2000]  # from the file's name, and from both sizes
+    said = [text(checked(world.ann.get(link))) for link in Page(changes.text).attributes("data-hx-get")]
+    assert "1 reshaped 1 the same" in said[0]
+    assert "Rows before 1,000 Rows after 2,000" in said[1]
+    pointer = world.page(world.ann, "/discussions/1/changes?path=other.bin&side=new&line=2")
+    assert 'id="write"' not in pointer.text
 
 
 def test_who_opened_a_pull_request_is_offered_no_verdict_on_it(world: World):

@@ -233,7 +233,7 @@ def lines(page: Page) -> set[tuple[str, str]]:
 def test_a_commit_says_which_tensors_and_rows_changed(site: Site) -> None:
     page = site.get("/commit/main")
     assert "104 files changed" in page.text
-    links = page.attributes("hx-get")
+    links = page.attributes("data-hx-get")
     base, head = (site.hub.repositories.git(site.repository).resolve(name) for name in ("v1", "main"))
     assert links == [f"/ann/m/difference/{base}..{head}/{name}" for name in ("model.safetensors", "rows.csv")]
     tensors = site.get(links[0].removeprefix("/ann/m"))
@@ -261,6 +261,29 @@ def test_two_revisions_are_compared(site: Site) -> None:
     assert "Both are the same commit" in site.get("/compare/main..main").text
     chosen = site.client.get("/ann/m/compare?base=side/branch&head=v1")
     assert (chosen.status_code, chosen.headers["location"]) == (303, "/ann/m/compare/side%2Fbranch..v1")
+
+
+def test_a_branch_says_how_far_it_is_from_the_default_one(site: Site) -> None:
+    assert "1 commit behind main" in site.get("/tree/side%2Fbranch").text
+    git = site.hub.repositories.git(site.repository)
+    git.create_ref("refs/heads/equal", git.resolve("main"))
+    assert "The same as main" in site.get("/tree/equal").text
+    site.hub.commits.commit(site.ann, site.repository, "equal", [AddFile("x", b"x")], message="More")
+    page = site.get("/tree/equal")
+    assert "1 commit ahead of main" in page.text
+    assert "/ann/m/compare/main...equal" in page.attributes("href")
+    assert "ahead" not in site.get("/tree/main").text + site.get("/tree/v1").text
+
+
+def test_the_history_of_a_file_leads_to_what_it_was(site: Site) -> None:
+    git = site.hub.repositories.git(site.repository)
+    commits = [git.resolve(name) for name in ("main", "v1")]
+    links = set(site.get("/commits/main/one.txt").attributes("href"))
+    assert {f"/ann/m/blob/{commit}/one.txt" for commit in commits} <= links
+    links = set(site.get("/commits/main/code.py").attributes("href"))  # which the last commit deleted
+    assert f"/ann/m/blob/{commits[1]}/code.py" in links
+    assert f"/ann/m/blob/{commits[0]}/code.py" not in links
+    assert f"/ann/m/tree/{commits[0]}/many" in set(site.get("/commits/main/many").attributes("href"))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

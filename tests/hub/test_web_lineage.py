@@ -197,6 +197,18 @@ def test_models_are_compared_by_what_differs(site: Site):
     assert "tokens" in words
 
 
+def test_what_always_differs_is_left_out_and_losses_of_other_vocabularies_are_noted(site: Site):
+    for name, size in (("ada/six", 100), ("ada/seven", 200)):
+        recipe = f"seed: 1\nprovenance: {{inputs: '{size}', stages: {{data: '{size}'}}}}\n"
+        config = json.dumps({"vocab_size": size})
+        site.add(name, {"config.json": config, "recipe.yaml": recipe, "metrics.jsonl": CURVE})
+    page = site.page(compare("ada/six", "ada/seven"))
+    assert "provenance.inputs" in page.text
+    assert "provenance.stages" not in page.text
+    assert "differ in task or vocabulary" in page.text
+    assert "differ in task or vocabulary" not in site.page(compare("ada/six", "ada/six@main")).text
+
+
 def test_two_revisions_of_one_model_are_compared(site: Site):
     before = site.api.list_repo_commits("lab/one")[1].commit_id
     page = site.page(compare("lab/one", f"lab/one@{before}"))
@@ -228,7 +240,7 @@ def test_a_curve_that_cannot_be_read_is_one_line(site: Site):
 
 
 def test_leaderboards_are_listed_with_their_results(site: Site):
-    assert [row[:2] for row in rows(site.page("/leaderboards"))] == [["lab/exam", "6"]]
+    assert ["lab/exam", "6"] in [row[:2] for row in rows(site.page("/leaderboards"))]
     assert site.page("/datasets/lab/exam").html.count("/datasets/lab/exam/leaderboard") == 1
     assert "/datasets/lab/plain/leaderboard" not in site.page("/datasets/lab/plain").html
 
@@ -252,6 +264,29 @@ def test_results_stand_with_their_evidence(site: Site):
     assert link in page.attributes("href")
     assert site.client.get(link).status_code == 200
     assert "Higher is better" in page.text
+
+
+def test_a_source_in_the_model_itself_is_shown_as_it_was_and_the_data_by_its_revision(site: Site):
+    site.add("lab/measured", {"eval.yaml": BENCHMARK}, "dataset")
+    data = site.commits["lab/measured"]
+    own = f"{site.hub.endpoint}/ada/eight/blob/main/deep%20er/report.json"
+    entry = "- dataset: {{id: lab/measured, task_id: accuracy, revision: {}}}\n  value: {}\n  source: {{url: '{}'}}\n"
+    site.add(
+        "ada/eight",
+        {
+            ".eval_results/own.yaml": entry.format(data, 0.75, own),
+            ".eval_results/other.yaml": entry.format("nowhere", 0.5, "https://example.org/blob/main/report.json"),
+            "deep er/report.json": "{}",
+        },
+    )
+    page = site.page("/datasets/lab/measured/leaderboard")
+    pinned = f"/ada/eight/blob/{site.commits['ada/eight']}/deep%20er/report.json"
+    links = page.attributes("href")
+    assert site.client.get(pinned).status_code == 200
+    assert pinned in links
+    assert own not in links
+    assert "https://example.org/blob/main/report.json" in links
+    assert [f"measured on {data[:8]}" in row[7] for row in rows(page)] == [True, False]
 
 
 def test_another_task_has_its_own_direction(site: Site):

@@ -131,8 +131,13 @@ def test_a_member_makes_an_organisation_and_decides_who_belongs_to_it(club: HubP
     made = browser.submit(browser.get("/organizations/new"), "/organizations/new", name=team, fullname="The team")
     base = f"/organizations/{team}/members"
     assert made.url.path == base
-    added = browser.submit(made, base, user=other, role="write")
-    rows = [each.text for each in sound(added).all("tr")]
+    invitations = f"/organizations/{team}/invitations"
+    asked = browser.submit(made, invitations, user=other, role="write")
+    assert f"{name} invited {other} as writer" in sound(asked).text
+    waiting = others_browser.get("/notifications")
+    assert f"{name} invites you to {team} as writer" in sound(waiting).text
+    assert others_browser.submit(waiting, f"{invitations}/answer", answer="accept").url.path == f"/{team}"
+    rows = [each.text for each in sound(browser.get(base)).all("tr")]
     assert any(other in row for row in rows)
     sound(browser.get(f"/{team}?tab=members"))
     # A member sees the others, and no forms but to leave.
@@ -147,8 +152,8 @@ def test_a_member_makes_an_organisation_and_decides_who_belongs_to_it(club: HubP
     assert left.url.path == f"/{team}"
     log = sound(browser.get(base)).text
     assert f"{name} made the organisation" in log
-    assert f"{name} added {other} as writer" in log
-    assert f"{other} removed {other}" in log
+    assert f"{other} joined as writer" in log
+    assert f"{other} left" in log
 
 
 def test_the_last_admin_stays_and_wrong_members_are_one_line(club: HubProcess):

@@ -24,10 +24,11 @@ from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.git import AddFile, AddLfs, Entry, GitRepository
 from lmcommons.hub.repos.images import dimensions
 from lmcommons.hub.repos.index import open_file
-from lmcommons.hub.web import formatting, highlight, previews, previews_rows, previews_tensors, results
+from lmcommons.hub.web import formatting, highlight, results
 from lmcommons.hub.web.markdown import Place
-from lmcommons.hub.web.previews import Preview
-from lmcommons.hub.web.previews_tensors import Group, tensors
+from lmcommons.hub.web.previews.files import MAX_LINE, MAX_TEXT, Preview, preview
+from lmcommons.hub.web.previews.rows import MAX_CELL
+from lmcommons.hub.web.previews.tensors import ROWS, Group, tensors
 
 PLACE = Place("/ada/m/blob/main", "/ada/m/resolve/main")
 Show = Callable[..., Preview]
@@ -54,7 +55,7 @@ def show(git: GitRepository, objects: ObjectStore) -> Show:
     def make(name: str, content: bytes, **asked: Any) -> Preview:
         commit = git.commit("main", [AddFile(name, content)], message="x", author_name="a", author_email="a@b")
         entry = git.entry(commit, name)
-        return previews.preview(entry, reader(git, objects, commit), PLACE, **asked)
+        return preview(entry, reader(git, objects, commit), PLACE, **asked)
 
     return make
 
@@ -88,7 +89,7 @@ def test_of_a_long_text_the_beginning_is_shown_and_says_so(show: Show) -> None:
     last = show("a.txt", text, page=6)
     assert last.partial
     assert not last.more
-    assert show("a.txt", b"x" * (previews.MAX_TEXT + 1)).lines == ["x" * previews.MAX_LINE + "…"]
+    assert show("a.txt", b"x" * (MAX_TEXT + 1)).lines == ["x" * MAX_LINE + "…"]
 
 
 def test_json_lines_are_a_table_whose_columns_are_all_fields(show: Show) -> None:
@@ -99,7 +100,7 @@ def test_json_lines_are_a_table_whose_columns_are_all_fields(show: Show) -> None
     assert (table.total, table.more) == (2, False)
 
 
-ROWS = [{"id": number, "text": f"row {number}"} for number in range(120)]
+STORIES = [{"id": number, "text": f"row {number}"} for number in range(120)]
 
 
 def as_parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -111,10 +112,10 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.jsonl", "\n".join(map(json.dumps, ROWS)).encode()),
+        ("a.jsonl", "\n".join(map(json.dumps, STORIES)).encode()),
         ("a.csv", b"id,text\n" + b"".join(b"%d,row %d\n" % (n, n) for n in range(120))),
         ("a.TSV", b"id\ttext\n" + b"".join(b"%d\trow %d\n" % (n, n) for n in range(120))),
-        ("a.parquet", as_parquet(ROWS)),
+        ("a.parquet", as_parquet(STORIES)),
     ],
 )
 def test_rows_have_pages(show: Show, name: str, content: bytes) -> None:
@@ -131,7 +132,7 @@ def test_rows_of_a_long_file_are_read_from_its_beginning(show: Show) -> None:
     shown = show("a.jsonl", row * 60)
     assert shown.partial
     assert (shown.table.known, shown.table.total) == (41, None)
-    assert len(shown.table.rows[0][0]) == previews_rows.MAX_CELL + 1
+    assert len(shown.table.rows[0][0]) == MAX_CELL + 1
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "metrics.jsonl", "a.md"])
@@ -142,7 +143,7 @@ def test_a_file_of_two_gigabytes_is_previewed_from_its_beginning(tmp_path: Path,
         file.truncate(2 << 30)
     entry = Entry(name, "file", "0" * 40, 2 << 30, None)
     started = time.process_time()
-    shown = previews.preview(entry, lambda path: (tmp_path / path).open("rb"), PLACE)
+    shown = preview(entry, lambda path: (tmp_path / path).open("rb"), PLACE)
     assert shown.kind == {"a.csv": "rows", "a.jsonl": "rows", "a.md": "markdown"}.get(name, "text")
     assert shown.partial or shown.more
     assert time.process_time() - started < 10
@@ -152,7 +153,7 @@ def test_a_file_of_two_gigabytes_is_previewed_from_its_beginning(tmp_path: Path,
     ("name", "content", "kind", "says"),
     [
         ("a.parquet", b"PAR1" + bytes(100), "binary", "cannot be read as parquet"),
-        ("a.parquet", as_parquet(ROWS)[:-30], "binary", "cannot be read as parquet"),
+        ("a.parquet", as_parquet(STORIES)[:-30], "binary", "cannot be read as parquet"),
         ("a.csv", b"a,b\n1,2,3\n", "text", "cannot be read as csv"),
         ("a.jsonl", b"[1]\n", "text", "an array|not a JSON object"),
         ("a.jsonl", b'{"text": "' + b"x" * (9 << 20), "text", "its first row is longer than 8,388,608 bytes"),
@@ -179,7 +180,7 @@ def test_tensors_of_a_large_file_are_a_tree_by_their_names(git: GitRepository, o
     operations = [AddLfs("model.safetensors", sha256, len(content)), AddLfs("lost.safetensors", "0" * 64, 5)]
     commit = git.commit("main", operations, message="x", author_name="a", author_email="a@b")
     model, lost = (git.entry(commit, name) for name in ("model.safetensors", "lost.safetensors"))
-    root = previews.preview(model, reader(git, objects, commit), PLACE).tensors
+    root = preview(model, reader(git, objects, commit), PLACE).tensors
     assert (len(root.members), root.parameters, [tensor.name for tensor in root.tensors]) == (
         26,
         156,
@@ -190,9 +191,9 @@ def test_tensors_of_a_large_file_are_a_tree_by_their_names(git: GitRepository, o
     (layers,) = whole.groups
     assert [group.label for group in layers.groups] == [str(layer) for layer in range(12)]
     assert [tensor.name for tensor in layers.groups[10].tensors] == names[20:22]
-    within = previews.preview(model, reader(git, objects, commit), PLACE, query={"within": "model.layers.10"}).tensors
+    within = preview(model, reader(git, objects, commit), PLACE, query={"within": "model.layers.10"}).tensors
     assert [tensor.name for tensor in within.tensors] == names[20:22]
-    assert previews.preview(lost, reader(git, objects, commit), PLACE).kind == "absent"
+    assert preview(lost, reader(git, objects, commit), PLACE).kind == "absent"
 
 
 INDEX = "model.safetensors.index.json"
@@ -205,7 +206,7 @@ def test_the_tensors_of_all_files_of_an_index_are_one_tree(git: GitRepository, o
     added = [AddFile(f"deep/{name}", content) for name, content in files.items()]
     added.append(AddFile(f"deep/{INDEX}", json.dumps(index).encode()))
     commit = git.commit("main", added, message="x", author_name="a", author_email="a@b")
-    shown = previews.preview(git.entry(commit, f"deep/{INDEX}"), reader(git, objects, commit), PLACE)
+    shown = preview(git.entry(commit, f"deep/{INDEX}"), reader(git, objects, commit), PLACE)
     assert [group.label for group in shown.tensors.groups] == ["b"]
     assert shown.shards == {"a.x": "deep/one.safetensors", "b.x": "deep/one.safetensors", "b.y": "deep/two.safetensors"}
 
@@ -242,7 +243,7 @@ def opened(group: Group) -> int:
 )
 def test_any_names_are_a_tree_that_fits_on_a_page_and_loses_none(names: list[str]) -> None:
     root = tensors(BytesIO(safetensors(**{name: [1] for name in names})), "")
-    assert opened(root) <= 2 * previews_tensors.ROWS
+    assert opened(root) <= 2 * ROWS
     waiting, found = [root], []
     while waiting:
         group = waiting.pop()
@@ -319,8 +320,8 @@ def test_broken_front_matter_names_and_shows_its_line(show: Show) -> None:
         ("empty.txt", b"", "empty"),
         ("a.bin", b"a\0b", "binary"),
         ("a.txt", b"\xff\xfe\xfa", "binary"),
-        ("a.txt", b"x" * previews.MAX_TEXT + b"\xff", "text"),
-        ("a.txt", b"x" * (previews.MAX_TEXT - 3) + b"\xff" * 9, "binary"),
+        ("a.txt", b"x" * MAX_TEXT + b"\xff", "text"),
+        ("a.txt", b"x" * (MAX_TEXT - 3) + b"\xff" * 9, "binary"),
     ],
 )
 def test_each_kind_of_file_has_its_preview(show: Show, name: str, content: bytes, kind: str) -> None:

@@ -219,7 +219,7 @@ def test_a_webhook_is_made_tested_changed_stopped_and_removed(site: Site, receiv
     while "answered with status 200" not in (part := site.ann.client.get(one, headers={"HX-Request": "true"})).text:
         assert time.monotonic() < deadline, part.text
         time.sleep(0.2)
-    assert "hx-trigger" not in part.text
+    assert "data-hx-trigger" not in part.text
     assert part.text.strip().startswith('<div id="deliveries"')
     assert received[0]["X-Webhook-Secret"] == secret
     answer = site.send(site.ann, one, url="ftp://nowhere", repo="yes")

@@ -11,7 +11,15 @@ from lmcommons.errors import CommandError, RequestError
 
 REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.spm"]  # the last three of tokenizers
+COMMIT = re.compile(r"[0-9a-f]{40}")
 ANSWER_LIMIT = 10.0  # seconds for the first answer of the hub
+
+
+def fetched(name: str, directory: Path) -> str | None:
+    """`namespace/name@commit` of what was fetched as `name` to `directory`; None for a directory of one's own."""
+    match = REPOSITORY.fullmatch(name)
+    is_fetched = match is not None and directory.parent.name == "snapshots" and COMMIT.fullmatch(directory.name)
+    return f"{match['repository']}@{directory.name}" if match and is_fetched else None
 
 
 def model_directory(name: str) -> Path:

@@ -14,10 +14,9 @@ from huggingface_hub.errors import (
 )
 
 from lmcommons.client import HTTPError, hub
+from lmcommons.client.models import COMMIT
 from lmcommons.errors import CommandError, RequestError
 from lmcommons.recipe import HubDataset
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)

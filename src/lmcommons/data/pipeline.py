@@ -147,12 +147,12 @@ class _Read:
     """Reads the sources of a recipe, and tallies what each gives."""
 
     def __init__(self, recipe: DataRecipe, base: Path) -> None:
-        self._recipe = recipe
+        self.recipe = recipe
         self._base = base
         self.tallies = [_Tally() for _ in recipe.sources]
 
     def documents(self, progress: Task) -> Iterator[Document]:
-        for source, tally in zip(self._recipe.sources, self.tallies, strict=True):
+        for source, tally in zip(self.recipe.sources, self.tallies, strict=True):
             for document in sources.documents(source, self._base):
                 tally.add(document)
                 progress.advance()
@@ -161,7 +161,7 @@ class _Read:
     def report(self) -> list[dict[str, Any]]:
         return [
             {**source.model_dump(mode="json"), "read": tally.report()}
-            for source, tally in zip(self._recipe.sources, self.tallies, strict=True)
+            for source, tally in zip(self.recipe.sources, self.tallies, strict=True)
         ]
 
 
@@ -170,7 +170,8 @@ def _empty(split: str, read: _Read, steps: list[Step]) -> str:
     documents = sum(tally.counts.documents for tally in read.tallies)
     removed = Counter({reason: counts.documents for step in steps for reason, counts in step.removed.items()})
     reasons = ", ".join(f"{reason} {count}" for reason, count in removed.most_common())
-    return (
-        f"the {split} split is empty: documents read {documents}, removed by {reasons or 'nothing'}; "
-        "add documents, loosen data.filters, or raise the share of the split in data.split"
-    )
+    remedy = "add documents, loosen data.filters, or raise the share of the split in data.split"
+    if split != "train" and any(source.type == "hub" for source in read.recipe.sources):
+        # What the hash of its text held out once is not among the train documents, and would be held out again.
+        remedy += '; of a dataset that lmc made, read all splits (files: "**/*.parquet"): the same ones are held out'
+    return f"the {split} split is empty: documents read {documents}, removed by {reasons or 'nothing'}; {remedy}"

@@ -20,6 +20,7 @@ from sacrebleu.metrics.base import Metric as SacrebleuMetric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from lmcommons.data.benchmark import task_id
 from lmcommons.data.words import UNSPACED
 from lmcommons.evaluation.intervals import interval, resample
 
@@ -215,18 +216,22 @@ def task_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return "\n".join([*head, *rows]) + "\n"
 
 
-def task_eval_results(results: Mapping[str, Sequence[Mapping[str, Any]]], dataset: str) -> str:
+def task_eval_results(
+    results: Mapping[str, Sequence[Mapping[str, Any]]], dataset: str, source: str | None = None
+) -> str:
     """The text of a `.eval_results/*.yaml` file, as `huggingface_hub` reads it: every metric on every test split.
 
-    `dataset` is `namespace/name@commit`.
+    `dataset` is `namespace/name@commit`, `source` the address of something that shows how the numbers came about.
     """
     repository, _, commit = dataset.partition("@")
     entries = [
         EvalResultEntry(
             dataset_id=repository,
-            task_id=found["metric"] if len(results) == 1 else f"{found['metric']} ({split})",
+            task_id=task_id(found["metric"], split),
             value=found["value"],
             dataset_revision=commit,
+            source_url=source,
+            source_name=source and source.rpartition("/")[2],
             notes=(
                 f"{split} split; 95 % interval {_interval(found)} (bootstrap over rows, n = {found['n']}); "
                 f"{found['baseline']}: {found['baseline_value']:.3f}"

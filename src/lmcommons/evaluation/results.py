@@ -56,6 +56,7 @@ def eval_results(results: dict[str, Any], *, dataset: str, revision: str, source
             value=results[metric]["value"],
             dataset_revision=revision,
             source_url=source,
+            source_name=source and source.rpartition("/")[2],
             notes=(
                 f"{unit}; 95 % interval {_interval(results[metric])} (bootstrap over {drawn}, n = {number}); "
                 f"{measured_on} of the {results['split']} split; context {results['context_length']} tokens"

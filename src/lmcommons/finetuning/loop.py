@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmcommons import progress
-from lmcommons.errors import CommandError
+from lmcommons.errors import CommandError, StoppedError
 from lmcommons.finetuning import batches
 from lmcommons.finetuning.batches import Packed
 from lmcommons.finetuning.encoding import Example
@@ -115,7 +115,8 @@ class Loop:
         """Train to the last step or an early end, and put the best weights in place.
 
         Raises:
-            CommandError: a loss that is not a number, disk full, or a signal to stop; it says how to go on.
+            CommandError: a loss that is not a number, or disk full.
+            StoppedError: a signal to stop; it says how to go on.
         """
         shown = progress.task("fine-tuning", total=self.steps, unit="steps", completed=self.state.step)
         saved = time.monotonic()
@@ -137,7 +138,7 @@ class Loop:
                     checkpoint.save_last(self.checkpoints, self._weights(), self._optimiser.state(), asdict(self.state))
                     saved = time.monotonic()
                 if stop.is_set() and self.state.step < self.steps:
-                    raise CommandError(
+                    raise StoppedError(
                         f"stopped at step {self.state.step} of {self.steps}; the same command continues from there"
                     )
         try:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from lmcommons import files
 from lmcommons.client.models import REPOSITORY
-from lmcommons.data.hub_dataset import COMMIT, describe
+from lmcommons.data.hub_dataset import describe
 from lmcommons.errors import RequestError
 from lmcommons.recipe import COLUMNS, FinetuningTask, HubDataset, TaskDataRecipe
 
@@ -53,13 +53,6 @@ def resolve(recipe: TaskDataRecipe, base: Path) -> Path:
         raise RequestError(f"dataset {recipe.path}: no Parquet, JSONL or text files")
     roots = {path.parents[len(Path(name).parts) - 1] for name, path in kept.download()}
     return roots.pop()
-
-
-def repository(recipe: TaskDataRecipe, directory: Path) -> str | None:
-    """`namespace/name@commit` of rows that `resolve` fetched to `directory`; None for a directory of one's own."""
-    match = REPOSITORY.fullmatch(recipe.path)
-    fetched = match is not None and COMMIT.fullmatch(directory.name)
-    return f"{match['repository']}@{directory.name}" if match and fetched else None
 
 
 def fingerprint(recipe: TaskDataRecipe, directory: Path) -> str:

@@ -45,6 +45,11 @@ def run(path: Path, out: Path) -> dict[str, Any]:
     model = _model(wanted.finetuning.model, base, out)
     data = rows.resolve(wanted.finetuning.data, base)
     inputs = _inputs(wanted, model, rows.fingerprint(wanted.finetuning.data, data))
+    origin = client.fetched(wanted.finetuning.model, model)
+    if origin is None and hub is not None:
+        origin = pipeline.published_model(model.parent, hub.url)
+    dataset = client.fetched(wanted.finetuning.data.path, data)
+    resolved = _pinned(wanted, origin, dataset)
     key = hashlib.sha256(
         json.dumps(
             {
@@ -64,11 +69,11 @@ def run(path: Path, out: Path) -> dict[str, Any]:
             say(f"finetuning: unchanged, {directory}")
         else:
             say(f"finetuning: {directory}")
-            _work(wanted, model, data, directory, key, inputs)
+            _work(wanted, resolved, model, data, directory, key, inputs)
         report = files.read_json(directory / "report.json")
         found = {"directory": str(directory), "key": key, "reused": reused, "report": report}
         if hub is not None:
-            found["published"] = _publish(hub, wanted, directory, report, rows.repository(wanted.finetuning.data, data))
+            found["published"] = _publish(hub, resolved, directory, report, origin, dataset)
     return found
 
 
@@ -80,22 +85,37 @@ def _model(name: str, base: Path, out: Path) -> Path:
     return local if local.is_dir() else client.model_directory(name)
 
 
-def _work(wanted: TaskRecipe, model: Path, data: Path, directory: Path, key: str, inputs: str) -> None:
-    from lmcommons.finetuning.stage import finetune
+def _pinned(wanted: TaskRecipe, model: str | None, dataset: str | None) -> TaskRecipe:
+    """The recipe with the commits of the model and the rows, as far as they lie in repositories."""
+    rows = wanted.finetuning.data
+    finetuning = wanted.finetuning.model_copy(
+        update={
+            "model": model or wanted.finetuning.model,
+            "data": rows.model_copy(update={"path": dataset or rows.path}),
+        }
+    )
+    return wanted.model_copy(update={"finetuning": finetuning})
 
-    started = time.monotonic()
-    report = finetune(wanted, model, data, directory)
+
+def _work(
+    wanted: TaskRecipe, resolved: TaskRecipe, model: Path, data: Path, directory: Path, key: str, inputs: str
+) -> None:
+    from lmcommons.finetuning.stage import finetune
+    from lmcommons.publishing import reported
+
+    started, epochs = time.monotonic(), wanted.finetuning.epochs
+    with reported(wanted, "fine-tuning", directory, lambda line: round(line["step"] * epochs / line["epoch"])):
+        report = finetune(wanted, model, data, directory)
     files.write_json(directory / "report.json", report)
     provenance = Provenance(inputs=inputs, stages={"finetuning": key}, environment=environment.describe())
-    resolved = wanted.model_copy(update={"provenance": provenance})
-    files.write_text(directory / "recipe.yaml", recipe.dump(resolved))
+    files.write_text(directory / "recipe.yaml", recipe.dump(resolved.model_copy(update={"provenance": provenance})))
     seconds = round(time.monotonic() - started, 1)
     files.write_json(directory / "stage.json", {"stage": "finetuning", "key": key, "seconds": seconds})
     say(f"finetuning: done in {seconds:.0f} s")
 
 
 def _publish(
-    hub: "Hub", wanted: TaskRecipe, directory: Path, report: dict[str, Any], dataset: str | None
+    hub: "Hub", resolved: TaskRecipe, directory: Path, report: dict[str, Any], origin: str | None, dataset: str | None
 ) -> dict[str, Any]:
     """Push the model, unless its repository shows what was pushed before."""
     record = directory / "published.json"
@@ -105,7 +125,9 @@ def _publish(
             say(f"publishing: unchanged, {known['url']}")
             return known
     made = recipe.load_task(directory / "recipe.yaml").provenance
-    published = hub.publish_task_model(wanted.model_copy(update={"provenance": made}), directory, report, dataset)
+    published = hub.publish_task_model(
+        resolved.model_copy(update={"provenance": made}), directory, report, model=origin, dataset=dataset
+    )
     files.write_json(record, published.as_dict())
     return published.as_dict()
 

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 
 import anyio
@@ -15,7 +17,6 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lmcommons.hub import addresses
 from lmcommons.hub.api import (
     access_requests,
     accounts,
@@ -44,6 +45,7 @@ from lmcommons.hub.api import (
     references,
     repositories,
     reviews,
+    runs,
     stalls,
     trees,
     upload,
@@ -53,16 +55,25 @@ from lmcommons.hub.api import (
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import NotFound
 from lmcommons.hub.objects.collection import UNFINISHED, collect_uploads
+from lmcommons.hub.objects.staged import clear_staged
+from lmcommons.hub.operating.imports import Imports
 from lmcommons.hub.operating.metrics import Metrics
+from lmcommons.hub.repos.transport import Turns
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import Settings
+from lmcommons.hub.ssh import server as ssh
 from lmcommons.hub.web import markdown
 from lmcommons.hub.web import routes as web
+from lmcommons.hub.web.lookup import place
 from lmcommons.hub.web.views.errors import error_page
+from lmcommons.hub.web.warming import warm
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, ssh_listener: socket.socket | None = None) -> FastAPI:
     """The hub of `settings` as an ASGI application; it is opened here, so that what is wrong is said at once.
+
+    Args:
+        ssh_listener: where git is answered over SSH too, in the same process.
 
     Raises:
         CommandError: the data directory or the database cannot be opened.
@@ -71,27 +82,35 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        clear_staged(hub.objects.blobs.staging)
         collect_uploads(hub.objects, datetime.now(UTC) - UNFINISHED)
         threading.Thread(target=hub.index, name="index", daemon=True).start()
         hub.deliveries.start()
         hub.statistics.start()
         hub.mail.start()
+        app.state.imports.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no collection walks it again
+        warming = threading.Thread(target=warm, args=(app,), name="warm", daemon=True)
+        warming.start()
         with _told_of_the_end(app.state.ending):
-            yield
+            async with ssh.serving(hub, ssh_listener, app.state.git_turns):
+                yield
+        warming.join()
         hub.deliveries.stop()
         hub.statistics.stop()
         hub.mail.stop()
+        app.state.imports.stop()
         hub.close()
 
     app = FastAPI(title="LM Commons", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
-    app.state.render_markdown = _render
-    app.state.git_turns = git_http.Turns()
+    app.state.render_markdown = partial(_render, hub)
+    app.state.git_turns = Turns()
     app.state.bucket_followers = asyncio.Semaphore(bucket_events.FOLLOWERS_LIMIT)
     app.state.ending = asyncio.Event()
     app.state.metrics = Metrics(hub)
+    app.state.imports = Imports(hub)
     app.state.xet_work = anyio.CapacityLimiter(os.cpu_count() or 1)
     app.add_middleware(stalls.StallLimit, seconds=settings.stall_limit)
     app.add_middleware(limits.RateLimits)
@@ -123,6 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
         oauth,
         discussions,
         reviews,
+        runs,
     ):
         app.include_router(api.router)
     app.router.routes.extend(
@@ -157,10 +177,9 @@ def _told_of_the_end(ending: asyncio.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _render(text: str, repository: Repository) -> str:
+def _render(hub: Hub, text: str, repository: Repository) -> str:
     """The text of a comment as safe HTML; its links are those of the repository's card."""
-    blob, resolve = (addresses.at(repository, view, "main") for view in ("blob", "resolve"))
-    return str(markdown.render(text, markdown.Place(blob, resolve)))
+    return str(markdown.render(text, place(hub, repository, "main", "")))
 
 
 async def _nothing(request: Request) -> Response:

@@ -99,17 +99,19 @@ class BucketNotFound(NotFound):
 
 
 class GatedRepository(HubError):
-    """Everybody sees the repository `name` (with its type); its files are for those who were given access."""
+    """Everybody sees the repository of that kind and name; its files are for those who were given access."""
 
     status = 403
     code = "GatedRepo"
 
-    def __init__(self, name: str, *, signed_in: bool) -> None:
-        advice = "ask for access on its page" if signed_in else "sign in, or send a token of somebody who has access"
+    def __init__(self, kind: str, name: str, *, signed_in: bool) -> None:
         super().__init__(
-            "Access to {name} is restricted and you are not in the authorized list: {advice}",
+            "Access to {kind} {name} is restricted and you are not in the authorized list: {advice}",
+            kind=Words(kind),
             name=name,
-            advice=Words(advice),
+            advice=Words(
+                "ask for access on its page" if signed_in else "sign in, or send a token of somebody who has access"
+            ),
         )
         if not signed_in:
             self.status = 401
@@ -139,6 +141,15 @@ class Moved(HubError):
         super().__init__("{former} is now {current}", former=former, current=current)
         self.former = former
         self.current = current
+
+
+class MethodNotAllowed(HubError):
+    """There is something at the address, and not for this method."""
+
+    status = 405
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__("{path} does not take {method}", path=path, method=method)
 
 
 class RequestTimeout(HubError):

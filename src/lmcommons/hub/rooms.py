@@ -11,7 +11,10 @@ from lmcommons.files import write_text
 from lmcommons.hub.accounts.access import Access
 from lmcommons.hub.accounts.accounts import Accounts
 from lmcommons.hub.accounts.devices import DeviceLogins
+from lmcommons.hub.accounts.keys import Keys
 from lmcommons.hub.accounts.limits import Limits
+from lmcommons.hub.accounts.mail_links import MailLinks
+from lmcommons.hub.accounts.organisation_invitations import OrganisationInvitations
 from lmcommons.hub.accounts.organisations import Organisations
 from lmcommons.hub.accounts.profiles import Profiles
 from lmcommons.hub.accounts.sent_forms import SentForms
@@ -28,6 +31,7 @@ from lmcommons.hub.community.collections import Collections
 from lmcommons.hub.community.deliveries import Deliveries
 from lmcommons.hub.community.discussions import Discussions
 from lmcommons.hub.community.follows import Follows
+from lmcommons.hub.community.letters import Letters
 from lmcommons.hub.community.likes import Likes
 from lmcommons.hub.community.line_comments import LineComments
 from lmcommons.hub.community.mail import Mail
@@ -37,6 +41,7 @@ from lmcommons.hub.community.notifications import Notifications, tell_of_access
 from lmcommons.hub.community.pull_requests import PullRequests
 from lmcommons.hub.community.reactions import Reactions
 from lmcommons.hub.community.reviews import Reviews
+from lmcommons.hub.community.runs import Runs
 from lmcommons.hub.community.trying import Trials
 from lmcommons.hub.community.webhooks import Webhooks
 from lmcommons.hub.database.sessions import Database
@@ -85,9 +90,12 @@ class Hub:
         self.accounts = Accounts(self.database)
         self.profiles = Profiles(self.database)
         self.organisations = Organisations(self.database, by_members=settings.member_organisations)
+        self.organisation_invitations = OrganisationInvitations(self.database)
         self.tokens = Tokens(self.database)
+        self.keys = Keys(self.database, self.secret)
         self.two_factors = TwoFactors(self.database, self.secret)
-        self.sign_in = SignIn(self.database, settings.sign_up, self.two_factors, self.secret)
+        self.mail_links = MailLinks(self.database, self.secret, is_sent=settings.mail is not None)
+        self.sign_in = SignIn(self.database, settings.sign_up, self.two_factors, self.mail_links, self.secret)
         self.sent_forms = SentForms(self.database)
         self.device_logins = DeviceLogins(self.database)
         self.access = Access(self.database)
@@ -117,10 +125,12 @@ class Hub:
         self.reactions = Reactions(self.database)
         self.mentions = Mentions(self.database)
         self.notifications = Notifications(self.database)
-        self.mail = Mail(self.database, self.notifications, settings.mail, settings.public_url)
+        letters = Letters(self.mail_links, settings.public_url)
+        self.mail = Mail(self.database, self.notifications, letters, settings.mail)
         self.access.listeners.append(tell_of_access)
-        self.moderation = Moderation(self.database)
+        self.moderation = Moderation(self.database, self.repositories)
         self.trials = Trials(settings.try_models, settings.try_token)
+        self.runs = Runs(self.database)
         self.locks = Locks(self.database)
         self.leaderboards = Leaderboards(self.database, self.repositories)
         self.lineage = Lineage(self.database)
@@ -132,7 +142,8 @@ class Hub:
         self.bucket_batches = Batches(
             self.database, self.buckets, self.bucket_files, self.repositories, self.accounts, self.objects.xet
         )
-        self.commits.listeners.append(self.leaderboards.follow)
+        self.commits.listeners += [self.leaderboards.follow, self.moderation.watch]
+        self.repositories.removing.append(self.discussions.remove_all)
 
     def index(self) -> None:
         """Index the repositories that have no index; what is damaged stays without, for `check` to find."""

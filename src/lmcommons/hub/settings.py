@@ -1,6 +1,7 @@
 """How a hub is set up: one object, made at the edge and passed in."""
 
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Settings:
     about: str | None = None  # Markdown with which the operator begins the first page
     try_models: Mapping[str, str] = field(default_factory=dict)  # by namespace/name, the server that answers for it
     try_token: str | None = field(default=None, repr=False)  # that these servers want
+    ssh_url: str | None = None  # what addresses of git over SSH begin with; None: there is no SSH
+    import_from: tuple[str, ...] = ()  # addresses of hubs from which members may import repositories
 
     @classmethod
     def make(
@@ -74,6 +77,9 @@ class Settings:
         about: Path | None = None,
         try_models: Sequence[str] = (),
         try_token: str | None = None,
+        ssh_port: int | None = None,
+        ssh_url: str | None = None,
+        import_from: Sequence[str] = (),
     ) -> "Settings":
         """Settings of the hub in `data`, which need not exist yet.
 
@@ -86,7 +92,11 @@ class Settings:
                 then answered with X-Accel-Redirect.
             smtp: the server that sends mail, as `MailServer.parse` takes it; default none, and no mail.
             about: a Markdown file that says what this commons is; it is read now.
+            import_from: addresses of hubs from which members may import what everybody may see there.
             try_models: `NAMESPACE/NAME=URL` each, the server with OpenAI's API at which a model can be tried.
+            ssh_port: where git is served over SSH; default none.
+            ssh_url: what users write before a repository's name; default `ssh://git@HOST:PORT` with the host of
+                `public_url`.
 
         Raises:
             RequestError: a value that cannot work, named in one line.
@@ -102,16 +112,19 @@ class Settings:
             raise RequestError(
                 f"--mail-from {mail_from}: name the server that sends it too, by --smtp smtp://HOST:PORT"
             )
+        if ssh_url is not None and ssh_port is None:
+            raise RequestError(f"--ssh-url {ssh_url}: name the port to listen on too, by --ssh-port PORT")
         place = _objects(objects, data)
         is_url = place.startswith(S3)
         if accel is not None and (is_url or not accel.startswith("/")):
             raise RequestError(f"--accel {accel}: give nginx's location, as /internal/, of objects in a directory")
         shown_host = f"[{host}]" if ":" in host else host
+        public_url = (public_url or f"http://{shown_host}:{port}").rstrip("/")
         return cls(
             data=data,
             host=host,
             port=port,
-            public_url=(public_url or f"http://{shown_host}:{port}").rstrip("/"),
+            public_url=public_url,
             database_url=_database_url(database, data),
             objects_dir=data / "objects" if is_url else Path(place),
             objects_url=place if is_url else None,
@@ -125,6 +138,8 @@ class Settings:
             about=_about(about) if about is not None else None,
             try_models=dict(map(_endpoint, try_models)),
             try_token=try_token,
+            ssh_url=_ssh_url(ssh_url, public_url, ssh_port) if ssh_port is not None else None,
+            import_from=tuple(map(_origin, import_from)),
         )
 
     @property
@@ -222,6 +237,28 @@ def _database_url(given: str | None, data: Path) -> str:
             )
         return "postgresql+psycopg" + given[len(scheme) :]
     raise RequestError(f"--database {scheme}:…: supported are sqlite:///FILE and postgresql://USER@HOST/NAME")
+
+
+def _origin(url: str) -> str:
+    """The address of another hub."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise RequestError(f"--import-from {url}: not the address of a hub, such as https://huggingface.co")
+    return url.rstrip("/")
+
+
+def _ssh_url(given: str | None, public_url: str, port: int) -> str:
+    """What addresses over SSH begin with: as given, else at the host of the pages."""
+    if given is None:
+        host = urlsplit(public_url).hostname or ""
+        return f"ssh://git@{f'[{host}]' if ':' in host else host}:{port}"
+    if not re.fullmatch(r"ssh://[^\s/]+/?", given):
+        raise RequestError(f"--ssh-url {given}: write ssh://git@HOST or ssh://git@HOST:PORT")
+    return given.rstrip("/")
 
 
 def _endpoint(text: str) -> tuple[str, str]:

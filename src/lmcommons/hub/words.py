@@ -5,6 +5,7 @@ does not know who will read what it says: it makes `Words`, which are English te
 language by whoever knows the reader.
 """
 
+import json
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 SOURCE = "en"  # the language of the message ids
 LOCALES = Path(__file__).parent / "locales"
 LINE_LIMIT = 2_000  # characters of Words, which may repeat what a stranger sent
+KEPT = "\n"  # stands before Words that are kept as JSON; a text of one line never begins so
 
 
 class Words(str):
@@ -56,6 +58,18 @@ def translated(text: Any, language: str) -> Any:
     return _line(template, {name: translated(value, language) for name, value in text.values.items()})
 
 
+def kept(text: str, longest: int) -> str:
+    """A text as a database keeps it in `longest` characters; Words, where they fit, so that `said_again` makes them."""
+    made = text if isinstance(text, Words) else Words(text)
+    written = KEPT + json.dumps(_parts(made), ensure_ascii=False).encode(errors="backslashreplace").decode()
+    return written if len(written) <= longest else made[:longest]
+
+
+def said_again(written: str) -> str:
+    """The text of which `kept` made this; any other text as it is."""
+    return _whole(json.loads(written)) if written.startswith(KEPT) else written
+
+
 def catalogue(language: str) -> Catalog:
     """All messages of a language, from the files of its topics."""
     found = Catalog(locale=language)
@@ -83,6 +97,18 @@ def _line(template: str, values: dict[str, Any]) -> str:
     text = template.format(**values) if values else template
     line = " ".join(text.encode(errors="backslashreplace").decode().split())
     return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…"
+
+
+def _parts(value: Any) -> Any:
+    if isinstance(value, Words):
+        return {"template": value.template, "values": {name: _parts(part) for name, part in value.values.items()}}
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _whole(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    return Words(part["template"], **{name: _whole(value) for name, value in part["values"].items()})
 
 
 def _again(template: str, values: dict[str, Any]) -> Words:

@@ -4,17 +4,21 @@ Every number comes from a report of the stage that measured it; no sentence here
 """
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from lmcommons import evaluation
+from lmcommons.data import SPLITS
 from lmcommons.recipe import Provenance, PublishingRecipe, Recipe
 
 if TYPE_CHECKING:
     from lmcommons.publishing.hub import Published
+
+Counts = TypeVar("Counts")
 
 # Licence identifiers that hubs know; any other is given as `other` with its name.
 HUB_LICENCES = """
@@ -30,6 +34,15 @@ USES = {
     "permutation-lm": ("fill-mask", "XLNetLMHeadModel", "It predicts tokens from any others of a text"),
     "sequence-to-sequence": ("translation", "AutoModelForSeq2SeqLM", "It writes the target of a source"),
 }
+# What the examples of a card continue where the recipe has no prompt of its own.
+PROMPT, CHINESE_PROMPT = "The function", "今天"
+UNSPACED = ("zh", "ja", "th")  # languages whose overlap is counted in characters
+BENCHMARK = (
+    "## Benchmark",
+    "Models are compared by the bits that they need for each UTF-8 byte of the test split: `eval.yaml` says so, and "
+    "the hub keeps the leaderboard. A recipe with the same `data` section takes part when its `publishing` names this "
+    "dataset, and any other model when it states its result in `.eval_results/`.",
+)
 SAMPLE_TOKENS = 80
 SAMPLE_TEMPERATURE = 0.8
 SAMPLE_TOP_P = 0.95
@@ -57,14 +70,15 @@ def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str
     head = {
         **licence_fields(licences[0] if len(licences) == 1 else f"mixed: {', '.join(licences)}"),
         "language": _publishing(recipe).language,
-        "task_categories": ["text-generation"],
+        "task_categories": [USES[recipe.pretraining.objective.name][0]],
         "pretty_name": f"Text of {recipe.name}",
+        **({"source_datasets": repositories} if (repositories := _repositories(report)) else {}),
         "size_categories": [_size_category(sum(split["documents"] for split in report["splits"].values()))],
         "tags": ["lmcommons"],
         "configs": [
             {
                 "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in report["splits"]],
+                "data_files": [{"split": split, "path": f"data/{split}-*"} for split, _ in in_order(report["splits"])],
             }
         ],
     }
@@ -74,8 +88,9 @@ def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str
     ]
     splits = [
         (split, _count(counts), f"{counts['characters']:,}", f"{counts['bytes']:,}")
-        for split, counts in report["splits"].items()
+        for split, counts in in_order(report["splits"])
     ]
+    unit = "characters" if set(_publishing(recipe).language) <= set(UNSPACED) else "words"
     sources = [
         (f"`{source['type']}`", _origin(source), _count(source["read"]), ", ".join(source["read"]["licences"]))
         for source in report["sources"]
@@ -84,6 +99,7 @@ def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str
         head,
         f"# {repository}",
         f"Text for language models, cleaned, deduplicated and split: what the recipe `{recipe.name}` trains on.",
+        f"> {recipe.description}" if recipe.description else "",
         "## What it is",
         table(("split", "documents", "characters", "bytes"), splits),
         "Each row has `id`, `text`, `source` and `licence`. A document's split follows from the sha256 of its text, "
@@ -94,8 +110,9 @@ def dataset_card(recipe: Recipe, repository: str, report: dict[str, Any]) -> str
         table(("source", "what", "documents", "licences"), sources),
         "## What was removed, and why",
         table(("step", "documents before", "after", "removed by"), steps),
-        f"No validation or test document shares {recipe.data.overlap_ngram} words in a row with the train split. "
+        f"No validation or test document shares {recipe.data.overlap_ngram} {unit} in a row with the train split. "
         "The settings of every step are in `recipe.yaml`, all counts in `report.json`.",
+        *(BENCHMARK if _publishing(recipe).benchmark else ()),
         "## Limits",
         "The filters measure form, not truth: the text says what its sources say. It was not searched for "
         "personal data. Each document keeps the licence of its source; check that it permits your use.",
@@ -125,6 +142,7 @@ def model_card(
     }
     settings, positions = recipe.pretraining, recipe.model.max_position_embeddings
     context = f"{positions:,} tokens" if positions else "any number of tokens"
+    prompt = CHINESE_PROMPT if publishing.language[:1] == ["zh"] else PROMPT
     facts = [
         ("architecture", f"{recipe.model.kind} of the {recipe.model.family} family"),
         ("objective", f"`{objective}`"),
@@ -143,7 +161,7 @@ def model_card(
         table(("", ""), facts),
         f"{does}; it was not taught to follow instructions or to chat.",
         "## How to use it",
-        _usage(repository, endpoint, model_class),
+        _usage(repository, endpoint, model_class, recipe.evaluation.prompt or prompt),
         "## How well it predicts text it has not seen",
         evaluation.table(results).strip(),
         f"Measured on the test split of [{dataset.repository}]({dataset.url}) at `{dataset.commit}`: "
@@ -180,7 +198,7 @@ def json_text(value: Any) -> str:
 # ---------------------------------------------------------------- parts of a card
 
 
-def _usage(repository: str, endpoint: str, model_class: str) -> str:
+def _usage(repository: str, endpoint: str, model_class: str, prompt: str) -> str:
     loading = (
         "```python\n"
         "# HF_ENDPOINT must be set before the import:\n"
@@ -191,17 +209,18 @@ def _usage(repository: str, endpoint: str, model_class: str) -> str:
     )
     if model_class != "AutoModelForCausalLM":
         return f"{loading}```"
+    body = {"model": repository, "prompt": prompt, "max_tokens": 40}
     return (
         f"{loading}"
-        'tokens = tokenizer("The function", return_tensors="pt")\n'
+        f'tokens = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))\n"
         "```\n\n"
         "```sh\n"
         f"export HF_ENDPOINT={endpoint}\n"
-        f'lmc generate {repository} --prompt "The function"\n'
+        f"lmc generate {repository} --prompt {shlex.quote(prompt)}\n"
         f"lmc serve {repository} --port 8001\n"
         "curl http://127.0.0.1:8001/v1/completions -H 'Content-Type: application/json' \\\n"
-        f"""  -d '{{"model": "{repository}", "prompt": "The function", "max_tokens": 40}}'\n"""
+        f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}\n"
         "```"
     )
 
@@ -254,12 +273,18 @@ def _data_licences(recipe: Recipe) -> str:
     return ", ".join(sorted(named))
 
 
+def _repositories(report: dict[str, Any]) -> list[str]:
+    """The datasets on the hub that the text was read from."""
+    return list(dict.fromkeys(source["repository"] for source in report["sources"] if source["type"] == "hub"))
+
+
 def _origin(source: dict[str, Any]) -> str:
     if source["type"] == "python-docs":
         return "documentation topics and docstrings of the standard library"
     if source["type"] == "hub":
         return f"{source['repository']} at `{source['revision']}`"
-    return ", ".join(f"`{path}`" for path in source["paths"])
+    paths = [Path(path) for path in source["paths"]]
+    return ", ".join(f"`{path.name if path.is_absolute() else path}`" for path in paths)
 
 
 def licence_fields(name: str) -> dict[str, str]:
@@ -286,6 +311,11 @@ def _count(counts: dict[str, Any]) -> str:
 
 def _removed(reasons: dict[str, dict[str, Any]]) -> str:
     return ", ".join(f"{reason}: {_count(counts)}" for reason, counts in reasons.items()) or "nothing"
+
+
+def in_order(splits: Mapping[str, Counts]) -> list[tuple[str, Counts]]:
+    """The splits of a report, whose keys are sorted, in the order that they are used in."""
+    return sorted(splits.items(), key=lambda split: SPLITS.index(split[0]) if split[0] in SPLITS else len(SPLITS))
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 
 WIDTH, HEIGHT = 720, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 40, 44  # margins, pixels
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 56, 44  # margins, pixels
+KEY = 140  # pixels of a line's name and last value above the plot
 POINTS = 400  # of a line; more would not be seen
 
 STYLE = """
@@ -64,15 +65,17 @@ def draw(train: Sequence[tuple[float, float]], validation: Sequence[tuple[float,
         x, _ = place(tick * step, low)
         parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_short(tick * step)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">training tokens</text>')
-    parts.append(f'<text x="8" y="{TOP - 8}">nats per token</text>')
-    for name, line in (("training", train), ("validation", validation)):
+    parts.append(f'<text x="{LEFT}" y="{TOP - 16}">nats per token</text>')
+    for right, name, line in ((KEY, "training", train), (0, "validation", validation)):
         drawn = _thin(line)
         points = [place(*point) for point in drawn]
         parts.append(f'<polyline class="{name}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
         if drawn:
             x, y = points[-1]
             parts.append(f'<circle class="{name}" cx="{x}" cy="{y}" r="3"/>')
-            parts.append(f'<text x="{x - 6}" y="{y - 10}" text-anchor="end">{name} {drawn[-1][1]:.3f}</text>')
+            x, y = WIDTH - RIGHT - right - KEY, TOP - 16
+            parts.append(f'<circle class="{name}" cx="{x + 12}" cy="{y - 4}" r="4"/>')
+            parts.append(f'<text x="{x + 22}" y="{y}">{name} {drawn[-1][1]:.3f}</text>')
     parts.append("</svg>\n")
     return "\n".join(parts)
 

@@ -11,7 +11,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from lmcommons.client import HTTPError
+from lmcommons.data import benchmark
 from lmcommons.errors import CommandError, RequestError
+from lmcommons.files import read_json
 from lmcommons.progress import say
 from lmcommons.publishing import cards
 from lmcommons.publishing.curve import training_curve
@@ -69,14 +71,14 @@ class Hub:
         if not token:
             raise RequestError(f"publishing: HF_TOKEN is not set; {url} needs a token with the role write")
         api = HfApi(endpoint=url, token=token)
-        with _one_line(url):
+        with one_line(url):
             me = api.whoami()
         return cls(api, recipe, recipe.publishing, recipe.publishing.namespace or me["name"])
 
     def has(self, *published: dict[str, Any]) -> bool:
         """Whether the commits are still what the repositories show: of a dataset and a model, or of a model alone."""
         for kind, entry in zip(("dataset", "model")[-len(published) :], published, strict=True):
-            with _one_line(self.url):
+            with one_line(self.url):
                 try:
                     info = self.api.repo_info(entry["repository"], repo_type=kind)
                 except RepositoryNotFoundError:
@@ -86,13 +88,26 @@ class Hub:
         return True
 
     def publish_dataset(self, recipe: Recipe, directory: Path, report: dict[str, Any]) -> Published:
-        """Push the Parquet files of the data stage with their report and a card."""
+        """Push the Parquet files of the data stage with their report, a card, and `eval.yaml` for a benchmark.
+
+        Where another recipe has published the same data there, its commit is what this one's model was trained on too.
+        """
         files: dict[str, Path | str] = {
             str(path.relative_to(directory)): path for path in sorted(directory.glob("data/*.parquet"))
         }
         files["report.json"] = directory / "report.json"
         files["recipe.yaml"] = directory / "recipe.yaml"
         files["README.md"] = cards.dataset_card(recipe, self.dataset, report)
+        if self.publishing.benchmark:
+            files[benchmark.FILE] = benchmark.benchmark(
+                f"Text of {recipe.name}",
+                f"Bits that a model needs for each UTF-8 byte of the test split; no {recipe.data.overlap_ngram} words "
+                "in a row of it stand in the train split.",
+                ["bits_per_byte"],
+            )
+        if known := self._same_data(recipe.name, read_json(directory / "stage.json")["key"], set(files)):
+            say(f"dataset {known.url}: another recipe has put the same data there, at {known.commit[:12]}")
+            return known
         return self._push("dataset", self.dataset, files, f"Dataset of {recipe.name}")
 
     def publish_model(
@@ -117,7 +132,7 @@ class Hub:
         files["recipe.yaml"] = recipes.dump(recipe)
         files["results.json"] = cards.json_text(results)
         files[f".eval_results/{dataset.repository.rsplit('/', 1)[-1]}.yaml"] = evaluation.eval_results(
-            results, dataset=dataset.repository, revision=dataset.commit
+            results, dataset=dataset.repository, revision=dataset.commit, source=self._evidence("results.json")
         )
         files["README.md"] = cards.model_card(
             recipe,
@@ -131,11 +146,18 @@ class Hub:
         return self._push("model", self.model, files, f"{recipe.name}, trained on {dataset.repository}")
 
     def publish_task_model(
-        self, recipe: TaskRecipe, directory: Path, report: dict[str, Any], dataset: str | None
+        self,
+        recipe: TaskRecipe,
+        directory: Path,
+        report: dict[str, Any],
+        *,
+        model: str | None,
+        dataset: str | None,
     ) -> Published:
         """Push the fine-tuned model in `directory`, with its recipe, report, results and card.
 
-        `dataset` is `namespace/name@commit` of its rows; None where they lie in no repository.
+        `model` and `dataset` are `namespace/name@commit` of what it began as and of its rows; None where they lie in no
+        repository.
         """
         from lmcommons import recipe as recipes
         from lmcommons.evaluation.metrics import task_eval_results
@@ -149,15 +171,50 @@ class Hub:
         files["recipe.yaml"] = recipes.dump(recipe)
         if dataset is not None:
             files[f".eval_results/{dataset.partition('@')[0].rpartition('/')[2]}.yaml"] = task_eval_results(
-                report["tests"], dataset
+                report["tests"], dataset, source=self._evidence("report.json")
             )
-        files["README.md"] = task_card(recipe, report, repository=self.model, endpoint=self.url, dataset=dataset)
+        files["README.md"] = task_card(
+            recipe, report, repository=self.model, endpoint=self.url, model=model, dataset=dataset
+        )
         return self._push("model", self.model, files, f"{recipe.name}, fine-tuned for {recipe.finetuning.task}")
+
+    def create(self, kind: str, repository: str) -> None:
+        """Make a repository, unless it is there.
+
+        Raises:
+            RequestError: HF_TOKEN may not. CommandError: the hub does not answer.
+        """
+        with one_line(f"{self.url}, {kind} {repository}"):
+            self.api.create_repo(repository, repo_type=kind, private=self.publishing.private, exist_ok=True)
+
+    def _same_data(self, recipe: str, key: str, names: set[str]) -> Published | None:
+        """The dataset as it stands, where a recipe of another name made it of the same data, with the files `names`."""
+        from lmcommons import recipe as recipes
+
+        with one_line(f"{self.url}, dataset {self.dataset}"):
+            try:
+                info = self.api.dataset_info(self.dataset)
+                if not names <= {file.rfilename for file in info.siblings or []}:
+                    return None
+                found = self.api.hf_hub_download(self.dataset, "recipe.yaml", repo_type="dataset", revision=info.sha)
+            except RepositoryNotFoundError:
+                return None
+        try:
+            there = recipes.load(Path(found))
+        except RequestError:  # of another version of the recipe
+            return None
+        if there.name == recipe or there.provenance is None or there.provenance.stages.get("data") != key:
+            return None
+        return Published(self.dataset, str(info.sha), f"{self.url}/datasets/{self.dataset}")
+
+    def _evidence(self, report: str) -> str:
+        """Where the report of the model's results can be read."""
+        return f"{self.url}/{self.model}/blob/main/{report}"
 
     def _push(self, kind: str, repository: str, files: dict[str, Path | str], message: str) -> Published:
         """Make the repository hold exactly `files` (a path, or text), in one commit on main."""
-        with _one_line(f"{self.url}, {kind} {repository}"):
-            self.api.create_repo(repository, repo_type=kind, private=self.publishing.private, exist_ok=True)
+        self.create(kind, repository)
+        with one_line(f"{self.url}, {kind} {repository}"):
             present = set(self.api.list_repo_files(repository, repo_type=kind)) - {".gitattributes"}
             operations: list[CommitOperationAdd | CommitOperationDelete] = [
                 CommitOperationAdd(name, content.encode() if isinstance(content, str) else content)
@@ -171,7 +228,7 @@ class Hub:
 
 
 @contextmanager
-def _one_line(where: str) -> Iterator[None]:
+def one_line(where: str) -> Iterator[None]:
     """Turn what the client raises into one line that says what the hub answered."""
     try:
         yield

@@ -168,3 +168,9 @@ class TaskRecipe(Section):
     finetuning: FinetuningRecipe
     publishing: PublishingRecipe | None = Field(None, description="None: nothing is published")
     provenance: Provenance | None = Field(None, description="written by lmc into resolved recipes; ignored when read")
+
+    @model_validator(mode="after")
+    def _benchmark_is_of_a_dataset(self) -> Self:
+        if self.publishing and self.publishing.benchmark:
+            raise ValueError("publishing.benchmark is for the dataset of a pretraining recipe; this one publishes none")
+        return self

@@ -84,6 +84,15 @@ class Recipe(Section):
             raise ValueError(f"tokenizer.chat_template is for decoders, and model.kind is {model.kind}")
         return self
 
+    @model_validator(mode="after")
+    def _benchmark_fits(self) -> Self:
+        if self.publishing and self.publishing.benchmark and self.model.kind != "decoder":
+            raise ValueError(
+                f"publishing.benchmark needs a decoder, and model.kind is {self.model.kind}: only bits per byte can be "
+                "compared between vocabularies"
+            )
+        return self
+
     @property
     def sentinels(self) -> int:
         """Tokens of the vocabulary that stand for corrupted spans."""

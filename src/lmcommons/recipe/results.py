@@ -31,7 +31,13 @@ class PublishingRecipe(Section):
     )
     model: str | None = Field(None, description="name of the model repository; None: NAME", pattern=REPOSITORY_NAME)
     private: bool = False
+    report_progress: bool = Field(
+        False, description="show the run on the page of the model's repository while it trains"
+    )
     licence: str = Field("apache-2.0", description="licence of the model's weights, as the card states it")
+    benchmark: bool = Field(
+        False, description="the dataset declares bits per byte on its test split, for which the hub keeps a leaderboard"
+    )
     language: list[str] = Field(["en"], description="BCP 47 codes for the cards")
 
 

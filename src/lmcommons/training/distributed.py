@@ -24,7 +24,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lmcommons.errors import CommandError, RequestError
+from lmcommons.errors import CommandError, RequestError, StoppedError
 from lmcommons.model import Model
 from lmcommons.model.attention import CrossAttention
 from lmcommons.model.stack import Layer
@@ -86,8 +86,9 @@ def launch(processes: Processes, work: Callable[..., Any], *arguments: Any) -> A
 def _as_one_line(rank: int, failure: Any) -> CommandError:
     said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
     kind, _, message = said.partition(": ")
-    if kind in ("CommandError", "RequestError"):
-        return (RequestError if kind == "RequestError" else CommandError)(message)
+    ours = {error.__name__: error for error in (CommandError, RequestError, StoppedError)}
+    if kind in ours:
+        return ours[kind](message)
     ended = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"failed ({said})"
     return CommandError(
         f"process {rank} {ended}, and the others were stopped; the same command continues from the last checkpoint"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lmcommons import progress
-from lmcommons.errors import CommandError
+from lmcommons.errors import CommandError, StoppedError
 from lmcommons.model import IGNORED, Model
 from lmcommons.recipe import PretrainingRecipe
 from lmcommons.training import checkpoint, distributed
@@ -173,7 +173,8 @@ class Run:
         """Train to the last step.
 
         Raises:
-            CommandError: diverging loss, disk full, or a signal to stop; it says how to go on.
+            CommandError: diverging loss or disk full; it says how to go on.
+            StoppedError: a signal to stop; it says how to go on.
         """
         settings, state = self.settings, self.state
         tokens = settings.batch_size * settings.context_length
@@ -201,7 +202,7 @@ class Run:
                     metrics.sync()
                     self._save()
                 if stopping and not done:
-                    raise CommandError(
+                    raise StoppedError(
                         f"stopped at step {state.step} of {settings.steps}; the same command continues from there"
                     )
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from lmcommons.hub.settings import HOST, PORT, Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from lmcommons.hub.rooms import Hub
 
 LOG_LEVELS = ("info", "warning", "error")
 HANGING = 60  # seconds without a sign of life after which a worker is replaced
@@ -63,6 +65,15 @@ def serve(
             "--try", metavar="MODEL=URL", help="a server with OpenAI's API for a model's page; token in LMC_TRY_TOKEN"
         ),
     ] = None,
+    import_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="a hub from which members may import what is public there"),
+    ] = None,
+    ssh_port: Annotated[int | None, typer.Option(min=0, max=65535, help="serve git over SSH too, on this port")] = None,
+    ssh_host: Annotated[str, typer.Option(help="address to listen on for SSH; 0.0.0.0 for all")] = HOST,
+    ssh_url: Annotated[
+        str | None, typer.Option(help="what users write before a name, where another port leads here: ssh://git@HOST")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that answer requests")] = 1,
     log_level: Annotated[str, typer.Option(help="info (a line a request), warning or error")] = "warning",
     log_format: Annotated[str, typer.Option(help="text or json")] = "text",
@@ -75,8 +86,9 @@ def serve(
         raise RequestError(f"--log-format {log_format}: one of {', '.join(LogFormat)}")
     if log_level not in LOG_LEVELS:
         raise RequestError(f"--log-level {log_level}: one of {', '.join(LOG_LEVELS)}")
-    with _listen(host, port) as listener:
+    with _listen(host, port) as listener, ExitStack() as opened:
         port = listener.getsockname()[1]
+        ssh = opened.enter_context(_listen(ssh_host, ssh_port, "--ssh-")) if ssh_port is not None else None
         settings = Settings.make(
             data,
             host=host,
@@ -96,6 +108,9 @@ def serve(
             about=about,
             try_models=try_models or (),
             try_token=os.environ.get("LMC_TRY_TOKEN"),
+            ssh_port=ssh.getsockname()[1] if ssh else None,
+            ssh_url=ssh_url,
+            import_from=import_from or (),
         )
         options = {
             "http": partial(Connection, seconds=stall_limit),
@@ -109,26 +124,35 @@ def serve(
             "timeout_keep_alive": 20,
         }
         if workers == 1:
-            _serve_alone(settings, listener, options)
+            _serve_alone(settings, listener, ssh, options)
         else:
-            _supervise(settings, listener, workers, options)
+            _supervise(settings, listener, ssh, workers, options)
 
 
-def _serve_alone(settings: "Settings", listener: socket.socket, options: dict[str, Any]) -> None:
+def _serve_alone(
+    settings: "Settings", listener: socket.socket, ssh: socket.socket | None, options: dict[str, Any]
+) -> None:
     import uvicorn
 
     from lmcommons.hub.app import create_app
 
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
+    app = create_app(settings, ssh)
+    server = uvicorn.Server(uvicorn.Config(app, **options))
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: sys.exit(0))  # uvicorn stops gracefully, then raises the signal again
-    _announce(settings)
+    _announce(app.state.hub)
     server.run(sockets=[listener])
     if not server.started:
         raise CommandError("the hub could not start")
 
 
-def _supervise(settings: "Settings", listener: socket.socket, workers: int, options: dict[str, Any]) -> None:
+def _supervise(
+    settings: "Settings",
+    listener: socket.socket,
+    ssh: socket.socket | None,
+    workers: int,
+    options: dict[str, Any],
+) -> None:
     """Keep `workers` processes: one that dies is replaced, SIGHUP replaces all in turn, SIGTERM and Ctrl-C end all."""
     import uvicorn
     from uvicorn.supervisors import Multiprocess
@@ -137,23 +161,28 @@ def _supervise(settings: "Settings", listener: socket.socket, workers: int, opti
 
     with tempfile.TemporaryDirectory(prefix="lmc-counts-") as counts:
         settings = replace(settings, counters=Path(counts) / "requests")
-        Hub(settings).close()  # what is wrong is said once, and here
+        hub = Hub(settings)  # what is wrong is said once, and here
+        hub.close()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
         config = uvicorn.Config(
-            partial(_worker, settings), factory=True, workers=workers, timeout_worker_healthcheck=HANGING, **options
+            partial(_worker, settings, ssh),
+            factory=True,
+            workers=workers,
+            timeout_worker_healthcheck=HANGING,
+            **options,
         )
         supervisor = Multiprocess(config, [listener])
-        _announce(settings)
+        _announce(hub)
         supervisor.run()
     if any(process.exitcode == uvicorn.config.STARTUP_FAILURE for process in supervisor.processes):
         raise CommandError("the hub could not start")
 
 
-def _worker(settings: "Settings") -> "FastAPI":
+def _worker(settings: "Settings", ssh: socket.socket | None) -> "FastAPI":
     from lmcommons.hub.app import create_app
 
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
-    return create_app(settings)
+    return create_app(settings, ssh)
 
 
 def _end_with_supervisor() -> None:
@@ -164,20 +193,22 @@ def _end_with_supervisor() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _announce(settings: "Settings") -> None:
-    typer.echo(f"lmc: hub at {settings.public_url}", err=True)
+def _announce(hub: "Hub") -> None:
+    typer.echo(f"lmc: hub at {hub.settings.public_url}", err=True)
+    if hub.settings.ssh_url is not None:
+        typer.echo(f"lmc: git at {hub.settings.ssh_url}, host key {hub.keys.host_key.get_fingerprint()}", err=True)
 
 
 @contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
+def _listen(host: str, port: int, option: str = "--") -> Iterator[socket.socket]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=2048)
     except socket.gaierror as error:
-        raise RequestError(f"--host {host}: not an address of this machine") from error
+        raise RequestError(f"{option}host {host}: not an address of this machine") from error
     except OSError as error:
         raise CommandError(
-            f"{host}:{port}: {error.strerror}; choose another --port or stop what listens there"
+            f"{host}:{port}: {error.strerror}; choose another {option}port or stop what listens there"
         ) from error
     with listener:
         yield listener

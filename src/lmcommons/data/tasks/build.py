@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lmcommons import files, progress
+from lmcommons.data.benchmark import FILE, METRICS, TEST, benchmark
 from lmcommons.data.dataset import SPLITS, split_path
 from lmcommons.data.split import split_of
 from lmcommons.data.tasks.packages import fetch
@@ -33,7 +34,8 @@ CATEGORIES: dict[FinetuningTask, str] = {
 
 
 def build(name: str, source: TaskSource, out: Path) -> dict[str, Any]:
-    """Make the rows of `source` and write `out/name`: Parquet files of the splits, `README.md` and `report.json`.
+    """Make the rows of `source` and write `out/name`: Parquet files of the splits, `README.md`, `report.json`, and
+    `eval.yaml` where models can be compared on the test splits.
 
     Rows with an input that occurred before are removed (letters and digits count, not case and punctuation), and so
     are all that give equal inputs different labels. A group goes to a split by its hash. Held-out rows whose input
@@ -73,6 +75,9 @@ def build(name: str, source: TaskSource, out: Path) -> dict[str, Any]:
             path.parent.mkdir(exist_ok=True)
             pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd", use_content_defined_chunking=True)
         files.write_text(directory / "README.md", _card(name, source, report))
+        if metrics := METRICS[source.task]:
+            tests = [split for split in splits if split.startswith(TEST)]
+            files.write_text(directory / FILE, benchmark(name, source.summary, metrics, tests))
         files.write_json(directory / "report.json", report)
     return report
 

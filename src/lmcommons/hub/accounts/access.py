@@ -13,6 +13,7 @@ from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import AccessRequest, AccessStatus, Account, Gate, Repository
 from lmcommons.hub.errors import BadRequest, NotFound
+from lmcommons.hub.words import Words
 
 FIELDS_LIMIT = 16 << 10  # bytes of a user's answers, as JSON
 REASON_LIMIT = 200  # characters
@@ -107,7 +108,7 @@ class Access:
                 raise NotFound("No such access request for {repository}", repository=repository.full_name)
             if request.status is status:
                 raise NotFound(
-                    "The access request of {name} is {status} already", name=request.user.name, status=status
+                    "The access request of {name} is {status} already", name=request.user.name, status=Words(status)
                 )
             request.status, request.reason = status, reason if status is AccessStatus.REJECTED else None
             self._record(session, actor, repository, request)

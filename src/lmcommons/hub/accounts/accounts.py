@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.issuing import issue
-from lmcommons.hub.accounts.permissions import Actor
+from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
@@ -23,7 +23,7 @@ from lmcommons.hub.database.tables import (
     Token,
     TokenRole,
 )
-from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound
+from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, Unauthorized
 from lmcommons.hub.words import Words
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
@@ -37,7 +37,7 @@ RESERVED = frozenset(
         *("about", "api", "buckets", "collections", "compare", "datasets", "docs", "favicon.ico", "healthz", "jobs"),
         *("join", "kernels", "language", "leaderboards", "lineage", "login", "logout", "metrics", "models", "new"),
         *("notifications", "oauth", "operator", "organizations", "papers", "people", "reports", "robots.txt"),
-        *("search", "settings", "spaces", "static", "uploads", "xet"),
+        *("imports", "search", "settings", "spaces", "static", "uploads", "xet"),
         "me",  # whoever asks, where the client names an owner of buckets
     )
 )
@@ -238,6 +238,19 @@ def find_user(session: Session, name: str) -> Account:
     return find_account(session, name, AccountKind.USER)
 
 
+def find_own(session: Session, actor: Actor) -> Account:
+    """The actor's own account, as one who may change it.
+
+    Raises:
+        Unauthorized: nobody is signed in. Forbidden: the token may not.
+    """
+    if actor.name is None:
+        raise Unauthorized("You must be signed in to change your account")
+    account = find_user(session, actor.name)
+    require(actor, Action.ADMINISTER, account)
+    return account
+
+
 def require_room(session: Session, account: Account, extra: int) -> None:
     """Return when `extra` more bytes may be stored in the account's namespace.
 
@@ -264,7 +277,7 @@ def stored_in(session: Session, repository_id: int) -> int:
 
 
 def _account(kind: AccountKind, name: str, fullname: str | None) -> Account:
-    check_name(name, "User" if kind is AccountKind.USER else "Organisation")
+    check_name(name, Words("User") if kind is AccountKind.USER else Words("Organisation"))
     if name.lower() in RESERVED:
         raise BadRequest("The name {name} is reserved for the hub's own pages", name=name)
     if fullname and len(fullname) > FULLNAME_LIMIT:

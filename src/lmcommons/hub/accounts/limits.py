@@ -19,6 +19,7 @@ from typing import Literal
 
 from lmcommons.files import write_failure
 from lmcommons.hub.errors import TooManyRequests
+from lmcommons.hub.words import Words
 
 WINDOW = 300  # seconds
 SLOTS = 1 << 17  # accounts and addresses counted in one window; where there is no slot, they are let through
@@ -28,6 +29,7 @@ KNOWN_LIMIT = 100_000  # credentials remembered
 Kind = Literal["api", "resolvers", "pages"]
 FACTORS: dict[Kind, int] = {"api": 1, "resolvers": 10, "pages": 1}  # of the configured number: a clone resolves a lot
 SIGN_IN_BY_NAME, SIGN_IN_BY_ADDRESS = 20, 100  # attempts in a window
+MAILS = 3  # to one user or address, in a window
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Standing:
             raise TooManyRequests(
                 "More than {quota:,} requests ({kind}) in {window} seconds; wait {reset} seconds",
                 quota=self.quota,
-                kind=self.kind,
+                kind=Words(self.kind),
                 window=WINDOW,
                 reset=self.reset,
                 headers={**self.headers, "Retry-After": str(self.reset)},
@@ -87,8 +89,8 @@ class Counters:
         self._file = self._open(path) if path else None
         self._map = mmap.mmap(self._file if self._file is not None else -1, self._SIZE)
 
-    def add(self, window: int, key: str) -> int:
-        """How often `key` was added in a window, this time included; a new window begins at nothing."""
+    def add(self, window: int, key: str, times: int = 1) -> int:
+        """How often `key` was added in a window, these times included; a new window begins at nothing."""
         with self._alone():
             present, salt = self._HEAD.unpack_from(self._map)
             if present != window or not any(salt):
@@ -101,9 +103,9 @@ class Counters:
                 place = self._HEAD.size + number % SLOTS * self._SLOT.size
                 known, count = self._SLOT.unpack_from(self._map, place)
                 if known == digest or not count:
-                    self._SLOT.pack_into(self._map, place, digest, count + 1)
-                    return int(count) + 1
-        return 1
+                    self._SLOT.pack_into(self._map, place, digest, count + times)
+                    return int(count) + times
+        return times
 
     def _open(self, path: Path) -> int:
         try:
@@ -143,15 +145,26 @@ class Limits:
         """Count a request of an account or address; None where there is no limit."""
         return self._count(kind, caller, self._rate * FACTORS[kind]) if self._rate else None
 
-    def take_sign_in(self, address: str, name: str = "") -> None:
+    def take_sign_in(self, address: str, name: str = "", *, attempts: int = 1) -> None:
         """Count an attempt to sign in, or to guess another secret, from an address; limited always.
+
+        With no `attempts` nothing is counted: those before may have been too many.
 
         Raises:
             TooManyRequests: too many for this name, or from this address.
         """
-        self._count("sign-in", _network(address), SIGN_IN_BY_ADDRESS).require()
+        self._count("sign-in", _network(address), SIGN_IN_BY_ADDRESS, attempts).require()
         if name:
-            self._count("sign-in", f"name {name.lower()}", SIGN_IN_BY_NAME).require()
+            self._count("sign-in", f"name {name.lower()}", SIGN_IN_BY_NAME, attempts).require()
+
+    def take_mail(self, *whom: str) -> None:
+        """Count a mail that somebody asks to be sent, for each of these names and addresses; limited always.
+
+        Raises:
+            TooManyRequests: too many for one of them.
+        """
+        for each in filter(None, map(str.strip, whom)):
+            self._count("mail", each.lower(), MAILS).require()
 
     def caller(self, credentials: str, address: str) -> str:
         """Who is counted: the account of known credentials (their hash), else the address.
@@ -167,10 +180,10 @@ class Limits:
                 self._known.clear()
             self._known[credentials] = f"account {account_id}"
 
-    def _count(self, kind: str, caller: str, quota: int) -> Standing:
+    def _count(self, kind: str, caller: str, quota: int, times: int = 1) -> Standing:
         now = self._clock()
         window = int(now // WINDOW)
-        count = self._counters.add(window, f"{kind} {caller}")
+        count = self._counters.add(window, f"{kind} {caller}", times)
         reset = int((window + 1) * WINDOW - now) + 1
         return Standing(kind, quota, max(0, quota - count), reset, exceeded=count > quota)
 

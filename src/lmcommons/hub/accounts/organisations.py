@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account, find_user, new_organisation
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Account, AccountKind, Event, Membership, Role
+from lmcommons.hub.database.tables import Account, AccountKind, Event, Membership, OrganisationInvitation, Role
 from lmcommons.hub.errors import Conflict, Forbidden, NotFound, Unauthorized
+
+LOGGED = ("created", "member", "invited", "withdrawn", "declined")
 
 
 class Organisations:
@@ -109,15 +111,19 @@ class Organisations:
             raise Conflict("The name {name} is taken", name=name) from error
         return organisation
 
-    def set_member(self, actor: Actor | None, organisation: str, user: str, role: Role | None) -> Account:
+    def set_member(
+        self, actor: Actor | None, organisation: str, user: str, role: Role | None, *, joining: bool = True
+    ) -> Account:
         """Make a user a member with a role, or change the role; None ends the membership, which members may do alone.
+
+        `joining`: whether who is no member becomes one unasked; pages invite instead (`OrganisationInvitations`).
 
         Returns:
             The user.
 
         Raises:
             Unauthorized, Forbidden: the actor does not administer the organisation.
-            NotFound: no such organisation or user, or no member to remove.
+            NotFound: no such organisation or user, or no such member.
             Conflict: the organisation would be left without an admin.
         """
         with self._database.write() as session:
@@ -129,7 +135,7 @@ class Organisations:
                 require(actor, Action.ADMINISTER, team)
             membership = session.get(Membership, (team.id, member.id))
             former = membership.role if membership else None
-            if role is None and former is None:
+            if former is None and (role is None or not joining):
                 raise NotFound("{member} is no member of {team}", member=member.name, team=team.name)
             if former is Role.ADMIN and role is not Role.ADMIN:
                 require_other_admin(session, team, member)
@@ -137,13 +143,14 @@ class Organisations:
                 session.delete(membership)
             else:
                 session.merge(Membership(organisation_id=team.id, user_id=member.id, role=role))
+                _end_invitation(session, team, member)
             if role is not former:
                 told = {"name": team.name, "user": member.name, "role": role, "former": former}
                 session.add(Event(kind="organisation.member", actor=actor and actor.name, data=told))
         return member
 
     def membership_log(self, actor: Actor, organisation: str, *, offset: int = 0, limit: int = 30) -> Sequence[Event]:
-        """Who became a member, got another role or left, and by whom; the last first.
+        """Who was invited, became a member, got another role or left, and by whom; the last first.
 
         Raises:
             Unauthorized, Forbidden: the actor does not administer the organisation. NotFound: there is none.
@@ -151,9 +158,15 @@ class Organisations:
         with self._database.read() as session:
             team = find_account(session, organisation, AccountKind.ORGANISATION)
             require(actor, Action.ADMINISTER, team)
-            told = Event.kind.in_(("organisation.created", "organisation.member"))
+            told = Event.kind.in_([f"organisation.{kind}" for kind in LOGGED])
             chosen = select(Event).where(told, Event.data["name"].as_string() == team.name).order_by(Event.id.desc())
             return session.scalars(chosen.offset(offset).limit(limit)).all()
+
+
+def _end_invitation(session: Session, team: Account, user: Account) -> None:
+    """End the invitation of a user who has become a member, where there is one."""
+    both = (OrganisationInvitation.organisation_id == team.id, OrganisationInvitation.user_id == user.id)
+    session.execute(delete(OrganisationInvitation).where(*both))
 
 
 def require_other_admin(session: Session, team: Account, user: Account) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, and_, false, or_, true
 
 from lmcommons.hub.database.tables import Account, Bucket, Collection, Gate, Repository, Role, TokenRole
 from lmcommons.hub.errors import Forbidden, GatedRepository, HubError, RepositoryNotFound, Unauthorized
+from lmcommons.hub.words import Words
 
 
 class Action(StrEnum):
@@ -70,6 +71,7 @@ class Actor:
     granted: frozenset[int] = frozenset()  # gated repositories whose files were opened to the account
     scopes: Scopes = field(default_factory=Scopes)  # of a fine-grained token
     token_id: int | None = None
+    language: str | None = None  # that the account chose
 
     @property
     def is_anonymous(self) -> bool:
@@ -232,28 +234,27 @@ def _refusal(actor: Actor, action: Action, target: Owned | Account) -> HubError:
     if not isinstance(target, Account) and not allowed(actor, Action.SEE, target):
         return RepositoryNotFound()
     if action is Action.READ and isinstance(target, Repository) and target.gated:
-        return GatedRepository(f"{target.type} {name}", signed_in=not actor.is_anonymous)
+        return GatedRepository(target.type, name, signed_in=not actor.is_anonymous)
+    act = Words(action)
     if actor.is_anonymous:
         return Unauthorized(
-            "You must be signed in to {action} in {name}; send a token with write access", action=action, name=name
+            "You must be signed in to {action} in {name}; send a token with write access", action=act, name=name
         )
     if not _token_allows(actor, action, target):
-        token = f"Token '{actor.token_name}' of {actor.name}"
+        values: dict[str, Any] = {"token": actor.token_name, "actor": actor.name, "action": act, "name": name}
         if actor.token_role is TokenRole.READ:
             return Forbidden(
-                "{token} can only read; to {action} in {name} use a write token", token=token, action=action, name=name
+                "Token '{token}' of {actor} can only read; to {action} in {name} use a write token", **values
             )
         return Forbidden(
-            "{token} is fine-grained and has no scope to {action} in {name}; make one that has",
-            token=token,
-            action=action,
-            name=name,
+            "Token '{token}' of {actor} is fine-grained and has no scope to {action} in {name}; make one that has",
+            **values,
         )
     role = Role.ADMIN if action is Action.ADMINISTER else Role.WRITE
     return Forbidden(
         "{actor} may not {action} in {name}; ask an owner for the role '{role}'",
         actor=actor.name,
-        action=action,
+        action=act,
         name=name,
-        role=role,
+        role=Words(role),
     )

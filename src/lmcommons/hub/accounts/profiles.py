@@ -1,14 +1,13 @@
-"""What people and organisations say of themselves: names, a few words, an address of their own."""
+"""What people and organisations say of themselves: names, a few words, a website; the language that they chose."""
 
 from urllib.parse import urlsplit
 
-from sqlalchemy.orm import Session
-
-from lmcommons.hub.accounts.accounts import FULLNAME_LIMIT, check_email, find_account, find_user
+from lmcommons.hub.accounts.accounts import FULLNAME_LIMIT, find_account, find_own
 from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, AccountKind, Event
-from lmcommons.hub.errors import BadRequest, Unauthorized
+from lmcommons.hub.errors import BadRequest
+from lmcommons.hub.words import Words
 
 BIO_LIMIT, WEBSITE_LIMIT = 500, 200  # characters
 
@@ -36,8 +35,8 @@ class Profiles:
             BadRequest: something is too long, or no web address.
         """
         checked = {
-            "fullname": _short(fullname, "full name", FULLNAME_LIMIT) or name,
-            "bio": _short(bio, "text about you", BIO_LIMIT),
+            "fullname": _short(fullname, Words("full name"), FULLNAME_LIMIT) or name,
+            "bio": _short(bio, Words("text about you"), BIO_LIMIT),
             "website": _website(website),
         }
         with self._database.write() as session:
@@ -50,24 +49,14 @@ class Profiles:
             session.add(Event(kind="account.changed", actor=actor.name, data={"name": account.name}))
         return account
 
-    def change_email(self, actor: Actor, email: str) -> None:
-        """Change the actor's own address, which nobody else is shown; an empty one removes it.
+    def choose_language(self, actor: Actor, language: str) -> None:
+        """Choose the language of the actor's pages and mail, one of `words.LANGUAGES`.
 
         Raises:
-            Unauthorized: nobody is signed in. BadRequest: it is no address.
+            Unauthorized: nobody is signed in. Forbidden: the token may not.
         """
         with self._database.write() as session:
-            account = _own(session, actor)
-            account.email = check_email(email.strip())
-            session.add(Event(kind="account.email", actor=account.name))
-
-
-def _own(session: Session, actor: Actor) -> Account:
-    if actor.name is None:
-        raise Unauthorized("You must be signed in to change your account")
-    account = find_user(session, actor.name)
-    require(actor, Action.ADMINISTER, account)
-    return account
+            find_own(session, actor).language = language
 
 
 def _short(text: str, what: str, limit: int) -> str:
@@ -83,7 +72,7 @@ def _short(text: str, what: str, limit: int) -> str:
 
 
 def _website(text: str) -> str:
-    text = _short(text, "web address", WEBSITE_LIMIT)
+    text = _short(text, Words("web address"), WEBSITE_LIMIT)
     try:
         parts = urlsplit(text)
         valid = not text or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None)

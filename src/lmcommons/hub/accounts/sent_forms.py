@@ -11,6 +11,7 @@ from lmcommons.hub.database.tables import SentForm, now
 from lmcommons.hub.errors import Conflict
 
 KEPT = timedelta(days=1)
+AT_WORK = timedelta(minutes=1)  # after which the process that took a form must have died
 
 
 class SentForms:
@@ -28,7 +29,8 @@ class SentForms:
         sha256 = digest(key)
         try:
             with self._database.write() as session:
-                session.execute(delete(SentForm).where(SentForm.sent_at <= now() - KEPT))
+                unanswered = SentForm.address.is_(None) & (SentForm.sent_at <= now() - AT_WORK)
+                session.execute(delete(SentForm).where((SentForm.sent_at <= now() - KEPT) | unanswered))
                 session.add(SentForm(sha256=sha256))
         except IntegrityError:
             with self._database.read() as session:

@@ -14,14 +14,16 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
-from lmcommons.hub.accounts.accounts import find_user, new_user
+from lmcommons.hub.accounts.accounts import check_email, find_user, new_user
 from lmcommons.hub.accounts.issuing import digest
+from lmcommons.hub.accounts.mail_links import MailLinks, end_links
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
 from lmcommons.hub.accounts.tokens import load_actor
 from lmcommons.hub.accounts.two_factor import TwoFactors
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Account, BrowserSession, Event, Invitation, TokenRole, now
+from lmcommons.hub.database.tables import Account, BrowserSession, Event, Invitation, LinkPurpose, Token, TokenRole, now
 from lmcommons.hub.errors import BadRequest, Busy, Conflict, Forbidden, InsufficientStorage, NotFound, Unauthorized
 from lmcommons.hub.settings import SignUp
 
@@ -51,11 +53,14 @@ class SecondStep:
 class SignIn:
     """Passwords (argon2id with the parameters of RFC 9106, 4), browser sessions, and joining the hub."""
 
-    def __init__(self, database: Database, policy: SignUp, two_factors: TwoFactors, secret: bytes) -> None:
+    def __init__(
+        self, database: Database, policy: SignUp, two_factors: TwoFactors, mail_links: MailLinks, secret: bytes
+    ) -> None:
         """`secret` is the hub's: it signs what a browser keeps between the password and the code."""
         self.policy = policy
         self._database = database
         self._two_factors = two_factors
+        self._mail_links = mail_links
         self._secret = secret
         self._hasher = PasswordHasher()
         self._turn = threading.Semaphore(HASHES_AT_ONCE)
@@ -79,14 +84,15 @@ class SignIn:
     def sign_in(self, name: str, password: str, *, former: str | None = None, agent: str = "") -> str | SecondStep:
         """A new session's cookie, or the second step of an account that has one; the session of `former` ends.
 
-        `agent` is how the browser calls itself.
+        Until a user has a password, a write token stands for it: `lmc hub user add` gives one. `agent` is how the
+        browser calls itself.
 
         Raises:
             Unauthorized: the name or the password is wrong; which of the two is not said, by words or by time.
         """
         with self._database.read() as session:
             user = session.scalar(select(Account).where(Account.name_key == name.lower()))
-        if not self._verify(user.password_hash if user else None, password) or user is None or user.disabled:
+        if not self._is_known_by(user, password) or user is None or user.disabled:
             raise Unauthorized("The name or the password is wrong")
         if self._two_factors.is_on(user.id):
             until = int((now() + STEP_LIFE).timestamp())
@@ -157,18 +163,31 @@ class SignIn:
 
     # ------------------------------------------------------------ passwords
 
+    def has_password(self, actor: Actor) -> bool:
+        """Whether the actor has chosen a password, or was given one."""
+        with self._database.read() as session:
+            return bool(session.scalar(select(Account.password_hash).where(Account.id == actor.account_id)))
+
     def set_password(self, name: str, password: str) -> None:
-        """Give a user a new password; all the user's sessions end.
+        """Give a user a new password; all the user's sessions, and links that were sent by mail, end.
 
         Raises:
             NotFound: no such user. BadRequest: the password is too short or too long.
         """
         hashed = self._hash(password)
         with self._database.write() as session:
-            user = find_user(session, name)
-            user.password_hash = hashed
-            session.execute(delete(BrowserSession).where(BrowserSession.account_id == user.id))
-            session.add(Event(kind="user.password", actor=user.name))
+            _replace_password(session, find_user(session, name), hashed)
+
+    def reset_password(self, code: str, password: str) -> None:
+        """Give whom a link for a forgotten password was sent to a new one, as `set_password` does.
+
+        Raises:
+            NotFound: the link is not known, was used or has ended. BadRequest: the password is too short or too long.
+        """
+        self._mail_links.find(code, LinkPurpose.PASSWORD)  # guesses cost no hash
+        hashed = self._hash(password)
+        with self._database.write() as session:
+            _replace_password(session, self._mail_links.take(session, code, LinkPurpose.PASSWORD), hashed)
 
     def require_password(self, actor: Actor, password: str) -> None:
         """Return when it is the actor's password.
@@ -179,8 +198,8 @@ class SignIn:
         if actor.name is None:
             raise Unauthorized("You must be signed in to do this")
         with self._database.read() as session:
-            stored = find_user(session, actor.name).password_hash
-        if not self._verify(stored, password):
+            user = find_user(session, actor.name)
+        if not self._is_known_by(user, password):
             raise Unauthorized("The present password is wrong")
 
     def turn_off_two_factor(self, actor: Actor, password: str, code: str) -> None:
@@ -249,18 +268,22 @@ class SignIn:
         *,
         fullname: str | None = None,
         email: str | None = None,
+        language: str | None = None,
         code: str = "",
         agent: str = "",
     ) -> str:
         """Make the account of somebody who joins; return the cookie of their first session.
 
+        `code` is that of an invitation, `language` what the pages and mail are in.
+
         Raises:
             Forbidden: the hub takes nobody in, or nobody with this invitation.
-            BadRequest: the name or the password is not allowed. Conflict: the name is taken.
+            BadRequest: the name, the password or the address is not allowed. Conflict: the name is taken.
         """
         if self.policy is SignUp.CLOSED:
             raise Forbidden("This hub takes in nobody by itself; ask its operator for an account")
-        user = new_user(name, fullname, email)
+        user, address = new_user(name, fullname, None), check_email(email)
+        user.language = language
         user.password_hash = self._hash(password)
         try:
             with self._database.write() as session:
@@ -272,6 +295,7 @@ class SignIn:
                 session.add(user)
                 session.flush()
                 session.add(Event(kind="user.joined", actor=user.name))
+                self._mail_links.give_address(session, user, address)
         except IntegrityError as error:
             raise Conflict("The name {name} is taken", name=name) from error
         return self._open(user.id, agent)
@@ -323,6 +347,21 @@ class SignIn:
         with self._turn:
             return self._hasher.hash(password)
 
+    def _is_known_by(self, user: Account | None, secret: str) -> bool:
+        """Whether this is the user's password; or, where there is none yet, a write token of the user."""
+        if self._verify(user.password_hash if user else None, secret):
+            return True
+        if user is None or user.password_hash is not None:
+            return False
+        first = select(Token.id).where(
+            Token.sha256 == digest(secret),
+            Token.account_id == user.id,
+            Token.role == TokenRole.WRITE,
+            Token.expires_at.is_(None) | (Token.expires_at > now()),
+        )
+        with self._database.read() as session:
+            return session.scalar(first) is not None
+
     def _verify(self, stored: str | None, password: str) -> bool:
         """Whether the password is the stored one; takes as long where there is none."""
         if len(password) > PASSWORD_LENGTH[1]:
@@ -334,6 +373,13 @@ class SignIn:
                 return self._hasher.verify(stored or self._nobodys_hash, password)
             except (VerifyMismatchError, InvalidHashError):
                 return False
+
+
+def _replace_password(session: Session, user: Account, hashed: str) -> None:
+    user.password_hash = hashed
+    session.execute(delete(BrowserSession).where(BrowserSession.account_id == user.id))
+    end_links(session, user)
+    session.add(Event(kind="user.password", actor=user.name))
 
 
 def form_secret(cookie: str) -> str:

@@ -174,6 +174,7 @@ def load_actor(
         roles={organisation: Role(member) for organisation, member in memberships},
         granted=frozenset(granted),
         scopes=scopes or Scopes(),
+        language=account.language,
     )
 
 

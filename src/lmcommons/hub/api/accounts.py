@@ -35,7 +35,7 @@ def whoami(request: Request) -> dict[str, Any]:
         "name": account.name,
         "fullname": account.fullname,
         "email": account.email,
-        "emailVerified": False,
+        "emailVerified": account.email is not None and hub.mail.is_sent,
         "canPay": False,
         "isPro": False,
         "periodEnd": None,

@@ -8,9 +8,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from lmcommons.hub.api.content import file_headers, object_response
-from lmcommons.hub.api.dependencies import actor, body_blocks, hub_of, spool
+from lmcommons.hub.api.dependencies import actor, body_blocks, hub_of
 from lmcommons.hub.community.attachments import VIDEO_LIMIT, file_name
 from lmcommons.hub.errors import storage_errors
+from lmcommons.hub.objects.spooling import spool
 
 MEMORY = 1 << 20  # bytes of a body that are kept in memory
 TOO_LARGE = f"An attachment has at most {VIDEO_LIMIT >> 20} MiB"

@@ -5,11 +5,10 @@ import re
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import IO, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Request
-from starlette.concurrency import run_in_threadpool
 
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor
@@ -22,7 +21,6 @@ from lmcommons.hub.rooms import Hub
 T = TypeVar("T")
 
 JSON_LIMIT = 4 << 20  # bytes
-SPOOLED = 1 << 20  # bytes of a body that are written at a time
 
 
 def hub_of(request: Request) -> Hub:
@@ -42,7 +40,8 @@ def actor(request: Request) -> Actor:
     """
     hub, header = hub_of(request), request.headers.get("authorization", "").strip()
     if header:
-        sender = hub.tokens.actor(_token(header))
+        token = _token(header)
+        sender = hub.keys.actor_of(token) or hub.tokens.actor(token)
     elif request.method in ("GET", "HEAD"):
         sender = hub.sign_in.actor(request.cookies.get(COOKIE)).reading
     else:
@@ -121,20 +120,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     async for block in body_blocks(request, limit, f"The body is larger than {limit:,} bytes"):
         body += block
     return bytes(body)
-
-
-async def spool(content: AsyncIterator[bytes], file: IO[bytes]) -> int:
-    """Append a body to a file, out of the way of other requests, and go back to its beginning; returns its bytes."""
-    size, waiting = 0, bytearray()
-    async for block in content:
-        size += len(block)
-        waiting += block
-        if len(waiting) > SPOOLED:
-            await run_in_threadpool(file.write, bytes(waiting))
-            waiting.clear()
-    await run_in_threadpool(file.write, bytes(waiting))
-    await run_in_threadpool(file.seek, 0)  # which writes out what is buffered
-    return size
 
 
 async def json_body(request: Request) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lmcommons.hub.addresses import raw_path
 from lmcommons.hub.errors import (
     BadRequest,
     HubError,
+    MethodNotAllowed,
     Moved,
     NotFound,
     RepositoryNotFound,
@@ -85,17 +86,20 @@ def install(app: FastAPI, page: ErrorPage) -> None:
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        absent = error.status_code == HTTPStatus.NOT_FOUND
-        message = f"Nothing at {request.url.path}" if absent else str(error.detail)
-        found = HubError(message, headers=dict(error.headers or {}))
-        found.status = error.status_code
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            found: HubError = NotFound("Nothing at {path}", path=request.url.path)
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            found = MethodNotAllowed(request.method, request.url.path)
+        else:
+            found = HubError(str(error.detail))
+        found.status, found.headers = error.status_code, dict(error.headers or {})
         return await answer(request, found)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         if first["loc"][0] == "path":
-            return await answer(request, NotFound(f"Nothing at {request.url.path}"))
+            return await answer(request, NotFound("Nothing at {path}", path=request.url.path))
         return await answer(request, BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
 
     async def on_disconnect(request: Request, error: Exception) -> Response:

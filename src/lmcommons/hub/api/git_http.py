@@ -1,4 +1,4 @@
-"""Clone, fetch and push over smart HTTP: gitprotocol-http(5). Fetches are answered by `git upload-pack`."""
+"""Clone, fetch and push over smart HTTP: gitprotocol-http(5)."""
 
 import asyncio
 import logging
@@ -8,8 +8,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, closing
-from dataclasses import dataclass, field
+from contextlib import aclosing
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any
@@ -22,45 +21,21 @@ from starlette.types import Message, Receive, Scope, Send
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.addresses import type_of
-from lmcommons.hub.api.dependencies import actor, find_repository, spool
+from lmcommons.hub.api.dependencies import actor, find_repository
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import (
-    BadRequest,
-    Busy,
-    NotSupported,
-    RepositoryNotFound,
-    TooLarge,
-    Unauthorized,
-    storage_errors,
-)
-from lmcommons.hub.repos import push
-from lmcommons.hub.repos.maintenance import git_environment
+from lmcommons.hub.errors import BadRequest, Busy, NotSupported, RepositoryNotFound, TooLarge, Unauthorized
+from lmcommons.hub.objects.spooling import spool
+from lmcommons.hub.repos import hidden, push, transport
+from lmcommons.hub.repos.transport import ACTIONS, BLOCK, PACK_LIMIT, RECEIVE_PACK, REQUEST_LIMIT, UPLOAD_PACK
 from lmcommons.hub.rooms import Hub
 
 LOGGER = logging.getLogger(__name__)
 
-REQUEST_LIMIT = 16 << 20  # bytes; what a client wants and has, not content
-PACK_LIMIT = 8 << 30  # bytes of one push; large files go to the object store
-BLOCK = 256 << 10  # bytes of a pack, or of a request, at a time
 INFLATED = 1 << 20  # bytes of a compressed body at a time
 ANSWER_LIMIT = 60  # seconds that git takes for what is not a pack
-CLONES_LIMIT = 32  # packs on their way to clients
-PUSHES_LIMIT = 8  # packs being checked, each in one of the threads that answer requests
-DELTA_LIMIT = 1 << 20  # bytes; git would take minutes to find what larger files share, so they go as they are stored
-
-UPLOAD_PACK, RECEIVE_PACK = "git-upload-pack", "git-receive-pack"
-ACTIONS = {UPLOAD_PACK: Action.READ, RECEIVE_PACK: Action.DISCUSS}  # pull requests take pushes of their authors
 LS_REFS = re.compile(rb"[0-9a-f]{4}command=ls-refs\n?")  # gitprotocol-v2(5)
 LINE = 64  # bytes in which a request says what it is
 FRESH = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
-
-
-@dataclass(frozen=True)
-class Turns:
-    """Limits on what takes long: further clients wait. What is short waits for nobody."""
-
-    clones: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CLONES_LIMIT))
-    pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES_LIMIT))
 
 
 async def info_refs(request: Request) -> Response:
@@ -91,6 +66,8 @@ async def upload_pack(request: Request) -> Response:
             with asked:
                 refs = await run_in_threadpool(_answer, path, protocol, asked)
             return Response(refs, headers=FRESH, media_type=media_type)
+        if hidden.has_hidden(path):
+            await run_in_threadpool(hidden.require_visible, path, os.pread(asked.fileno(), REQUEST_LIMIT, 0))
     except BaseException:
         asked.close()
         raise
@@ -102,27 +79,21 @@ async def receive_pack(request: Request) -> Response:
     """A push: commands, then a pack that goes to disk as it comes, then the report."""
     hub, sender, repository = await run_in_threadpool(_find, request, ACTIONS[RECEIVE_PACK])
     content = _content(request, RECEIVE_PACK, PACK_LIMIT)
-    sent = bytearray()
-    while (parsed := push.parse(sent)) is None:
-        block = await anext(content, b"")
-        if not block:
-            raise BadRequest("The push ends before its commands do")
-        sent += block
-        if len(sent) > push.COMMANDS_LIMIT + BLOCK and push.parse(sent) is None:
-            raise TooLarge(f"The commands of a push are at most {push.COMMANDS_LIMIT:,} bytes: push fewer refs at once")
-    asked, length = parsed
+    asked, pack = await transport.commands(content)
     if not asked.changes:
         # What git sends first when the pack is large, to learn whether it may.
         return Response(b"", headers=FRESH, media_type=f"application/x-{RECEIVE_PACK}-result")
-    require_write = hub.pull_requests.require_write
-    report = await run_in_threadpool(hub.pushes.judge, sender, repository, asked, require_write)
-    if not report.is_refused:  # else what follows is left to the server, which drops it
-        path = hub.repositories.git(repository).path
-        with storage_errors(), tempfile.TemporaryFile(dir=path) as pack:
-            pack.write(sent[length:])
-            await spool(content, pack)
-            async with _turns(request).pushes:
-                report = await run_in_threadpool(hub.pushes.receive, sender, repository, asked, pack, require_write)
+    # What a refused push still sends is left to the server, which drops it.
+    report = await transport.receive(
+        hub.pushes,
+        hub.repositories,
+        sender,
+        repository,
+        asked,
+        pack,
+        hub.pull_requests.require_write,
+        _turns(request).pushes,
+    )
     return Response(push.answer(asked, report), headers=FRESH, media_type=f"application/x-{RECEIVE_PACK}-result")
 
 
@@ -161,14 +132,13 @@ class PackResponse(StreamingResponse):
                 LOGGER.warning("A client took nothing of a clone for %g seconds: %s", self._seconds, scope["path"])
 
 
-def _turns(request: Request) -> Turns:
-    turns: Turns = request.app.state.git_turns
+def _turns(request: Request) -> transport.Turns:
+    turns: transport.Turns = request.app.state.git_turns
     return turns
 
 
 def _protocol(request: Request) -> str:
-    asked = re.search(r"version=[012]", request.headers.get("git-protocol", ""))
-    return asked[0] if asked else "version=0"
+    return transport.protocol(request.headers.get("git-protocol", ""))
 
 
 async def _content(request: Request, service: str, limit: int) -> AsyncIterator[bytes]:
@@ -200,24 +170,16 @@ async def _content(request: Request, service: str, limit: int) -> AsyncIterator[
         raise BadRequest("The body is not gzip: it ends too early")
 
 
-def _upload_pack(*options: str) -> list[str]:
-    return ["git", "-c", f"core.bigFileThreshold={DELTA_LIMIT}", "upload-pack", "--stateless-rpc", "--strict", *options]
-
-
-def _environment(protocol: str) -> dict[str, str]:
-    return git_environment() | {"GIT_PROTOCOL": protocol}
-
-
 def _answer(path: Path, protocol: str, asked: int | IO[bytes], *options: str) -> bytes:
     """What git says at once; what it has to say to the operator goes where the hub's own log goes.
 
     Raises:
         BadRequest: git cannot answer. Busy: it takes too long.
     """
-    command = _upload_pack(*options, str(path))
+    command = transport.upload_pack(path, "--stateless-rpc", *options)
     try:
         done = subprocess.run(
-            command, stdin=asked, stdout=PIPE, env=_environment(protocol), timeout=ANSWER_LIMIT, check=False
+            command, stdin=asked, stdout=PIPE, env=transport.environment(protocol), timeout=ANSWER_LIMIT, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise Busy("The hub is busy: git did not answer in time", seconds=ANSWER_LIMIT) from error
@@ -230,23 +192,9 @@ def _answer(path: Path, protocol: str, asked: int | IO[bytes], *options: str) ->
 async def _packed(turn: asyncio.Semaphore, path: Path, protocol: str, asked: IO[bytes]) -> AsyncGenerator[bytes, None]:
     # From a file git takes the request at its own pace, so that neither side can wait for the other.
     with asked:
-        async with turn:
-            # uvloop would copy the memory map of this process to start another: 6 ms in which all clients wait.
-            process = subprocess.Popen(  # noqa: ASYNC220
-                _upload_pack(str(path)), stdin=asked, stdout=PIPE, env=_environment(protocol), pipesize=BLOCK
-            )
-            loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=BLOCK)
-            try:
-                pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
-                with closing(pipe):
-                    while block := await reader.read(BLOCK):
-                        yield block
-                if await run_in_threadpool(process.wait):
-                    LOGGER.warning("git upload-pack ended with %s for %s", process.returncode, path)
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    loop.run_in_executor(None, process.wait)
+        async with turn, transport.answering(path, protocol, "--stateless-rpc", asked=asked) as answering:
+            while block := await answering.said.read(BLOCK):
+                yield block
 
 
 routes = [

@@ -9,9 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.api.commit_body import parse_commit
-from lmcommons.hub.api.dependencies import Body, Kind, body_blocks, field, find_repository, required, spool
+from lmcommons.hub.api.dependencies import Body, Kind, body_blocks, field, find_repository, required
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import BadRequest, TooLarge, storage_errors
+from lmcommons.hub.objects.spooling import spool
 from lmcommons.hub.repos.git import PULL_REQUESTS
 from lmcommons.hub.rooms import Hub
 

@@ -36,6 +36,7 @@ TOLD = (
     "discussion.created",
     "discussion.commented",
     "discussion.status",
+    "run.started",
 )
 
 

@@ -1,21 +1,27 @@
 """Attachments: pictures, videos and sounds that members put into comments, known by what their bytes are.
 
-Their content is in the object store; a row says that it may be served to everybody who has the address.
+Their content is in the object store; a row says that it may be served to everybody who has the address. When texts
+are hidden, those that only they have go with them: see `settle_attachments`.
 """
 
 import hashlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.community.own import own_account
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Attachment, Event
+from lmcommons.hub.database.tables import Attachment, CommentVersion, Discussion, DiscussionEvent, Event, Repository
 from lmcommons.hub.errors import BadRequest, EntryNotFound, Forbidden, TooLarge
 from lmcommons.hub.objects.store import BLOCK, ObjectStore, object_key
 
+FOLDER = "/uploads/"  # in which attachments have their addresses
+ADDRESS = re.compile(FOLDER + r"([0-9a-f]{64})\.")
 HEAD = 64  # bytes that tell what a file is
 VIDEO_LIMIT, LIMIT = 50 << 20, 10 << 20  # bytes of a video, and of anything else
 ACCOUNT_LIMIT = 2 << 30  # bytes of one member's attachments
@@ -126,12 +132,12 @@ class Attachments:
         """The attachment that a file name, its sha256 and suffix, leads to.
 
         Raises:
-            EntryNotFound: there is none.
+            EntryNotFound: there is none, or only hidden texts have it.
         """
         sha256, _, suffix = name.partition(".")
         with self._database.read() as session:
             found = session.get(Attachment, sha256)
-        if found is None or file_name(found) != f"{sha256}.{suffix}":
+        if found is None or found.withheld or file_name(found) != f"{sha256}.{suffix}":
             raise EntryNotFound("There is no such attachment")
         return found
 
@@ -149,3 +155,35 @@ class Attachments:
 def file_name(attachment: Attachment) -> str:
     """The last part of an attachment's address."""
     return attachment.sha256 + SUFFIXES[attachment.media_type]
+
+
+def texts_with_attachments(session: Session, condition: ColumnElement[bool]) -> list[str]:
+    """The texts of comments, hidden ones too, that may have attachments, of those for which a condition holds."""
+    chosen = (
+        select(CommentVersion.text)
+        .join(DiscussionEvent, DiscussionEvent.id == CommentVersion.event_id)
+        .join(Discussion, Discussion.id == DiscussionEvent.discussion_id)
+        .join(Repository, Repository.id == Discussion.repository_id)
+    )
+    return list(session.scalars(chosen.where(CommentVersion.text.contains(FOLDER), condition)))
+
+
+def settle_attachments(session: Session, texts: Iterable[str]) -> None:
+    """Decide again about the attachments of some texts, which were just hidden, shown or removed.
+
+    What a text has that can be read is served; what only hidden texts have is withheld; what none has any more, of
+    which these were the last, is forgotten, and the collection of garbage removes its content.
+    """
+    named = _named(texts)
+    if not named:
+        return
+    readable = CommentVersion.withheld.is_(False) & Discussion.withheld.is_(False) & Repository.hidden.is_(False)
+    shown = named & _named(texts_with_attachments(session, readable))
+    hidden = (named - shown) & _named(texts_with_attachments(session, ~readable))
+    for withheld, sha256s in ((False, shown), (True, hidden)):
+        session.execute(update(Attachment).where(Attachment.sha256.in_(sha256s)).values(withheld=withheld))
+    session.execute(delete(Attachment).where(Attachment.sha256.in_(named - shown - hidden)))
+
+
+def _named(texts: Iterable[str]) -> set[str]:
+    return {sha256 for text in texts for sha256 in ADDRESS.findall(text)}

@@ -30,6 +30,7 @@ from lmcommons.hub.database.tables import (
 )
 from lmcommons.hub.errors import BadRequest, Conflict, HubError, NotFound, Unauthorized
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.words import Words
 
 TITLE_LIMIT, DESCRIPTION_LIMIT, NOTE_LIMIT = 100, 150, 500  # characters
 ITEMS_LIMIT = 500
@@ -126,7 +127,7 @@ class Collections:
                 items=[],
             )
             _set_title(session, collection, title)
-            collection.description = _bounded("description", description, DESCRIPTION_LIMIT)
+            collection.description = _bounded(Words("description"), description, DESCRIPTION_LIMIT)
             session.add(collection)
             session.flush()
             _record(session, "created", actor, collection)
@@ -151,7 +152,7 @@ class Collections:
             if title is not None:
                 _set_title(session, collection, title)
             if description is not None:
-                collection.description = _bounded("description", description, DESCRIPTION_LIMIT)
+                collection.description = _bounded(Words("description"), description, DESCRIPTION_LIMIT)
             if private is not None:
                 collection.private = private
             if theme is not None:
@@ -186,14 +187,14 @@ class Collections:
         with self._database.write() as session:
             collection = _find(session, actor, slug, Action.WRITE)
             if any(item.kind == kind and item.target_id == target.id for item in collection.items):
-                raise Conflict("{kind} {name} is in the collection already", kind=kind, name=name)
+                raise Conflict("{kind} {name} is in the collection already", kind=Words(kind), name=name)
             if len(collection.items) >= ITEMS_LIMIT:
                 raise BadRequest("A collection has at most {limit} items", limit=ITEMS_LIMIT)
             item = CollectionItem(
                 kind=CollectionItemKind(kind),
                 target_id=target.id,
                 position=len(collection.items),
-                note=_bounded("note", note, NOTE_LIMIT),
+                note=_bounded(Words("note"), note, NOTE_LIMIT),
             )
             collection.items.append(item)
             collection.updated_at = now()
@@ -208,7 +209,7 @@ class Collections:
             collection = _find(session, actor, slug, Action.WRITE)
             item = _item(collection, number)
             if note is not None:
-                item.note = _bounded("note", note, NOTE_LIMIT)
+                item.note = _bounded(Words("note"), note, NOTE_LIMIT)
             if position is not None:
                 _move(list(collection.items), item, position)
             collection.updated_at = now()
@@ -312,7 +313,7 @@ def _set_title(session: Session, collection: Collection, title: str) -> None:
     title = " ".join(title.split())
     if not title:
         raise BadRequest("A collection needs a title")
-    collection.title = _bounded("title", title, TITLE_LIMIT) or ""
+    collection.title = _bounded(Words("title"), title, TITLE_LIMIT) or ""
     collection.title_key = title.casefold()
     same = select(Collection).where(
         Collection.account_id == collection.account_id, Collection.title_key == collection.title_key

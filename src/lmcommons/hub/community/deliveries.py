@@ -23,6 +23,7 @@ from lmcommons.hub.community.payloads import payload
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Event, TokenRole, WebhookDelivery, now
 from lmcommons.hub.database.tables import Webhook as WebhookRow
+from lmcommons.hub.words import Words
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ FIRST_DELAY, FACTOR = timedelta(seconds=10), 4
 LEASE = timedelta(minutes=2)  # after which a delivery that was taken and not ended may be taken again
 PAUSE = 1.0  # seconds between looks into an empty queue
 KEPT = timedelta(days=30)  # how long the log goes back
-ERROR_LIMIT = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,21 @@ class Deliveries(Background):
 
     def _deliver(self, number: int, when: datetime) -> None:
         """Send a delivery that was taken, and note how it went; one that may not be told is removed."""
-        status, failure = None, None
+        status: int | None = None
+        failure: str | None = None
         try:
             message = self._prepare(number)
             if message is not None:
                 status = outgoing.post(message.url, message.body, message.headers, allow_private=self._allow_private)
                 if not 200 <= status < 300:
-                    failure = f"answered with status {status}"
+                    failure = Words("answered with status {status}", status=status)
         except outgoing.Failures as error:
             failure = str(error) or type(error).__name__
         except EXPECTED:
             raise
         except Exception:  # an event that cannot be told must not hold up the others
             LOGGER.exception("webhook delivery %d", number)
-            failure = "the hub failed; its log says how"
+            failure = Words("the hub failed; its log says how")
         with self._database.write() as session:
             delivery = session.get(WebhookDelivery, number)
             if delivery is None:  # the webhook was deleted
@@ -110,7 +111,7 @@ class Deliveries(Background):
             if status is None and failure is None:
                 session.delete(delivery)  # the log would tell its owner what the webhook may not
                 return
-            delivery.status, delivery.error = status, failure[:ERROR_LIMIT] if failure else None
+            delivery.status, delivery.error = status, failure
             again = failure is not None and delivery.attempts < ATTEMPTS
             delivery.next_at = when + FIRST_DELAY * FACTOR ** (delivery.attempts - 1) if again else None
 

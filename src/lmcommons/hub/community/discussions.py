@@ -9,11 +9,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.community import notifications
+from lmcommons.hub.community.attachments import settle_attachments, texts_with_attachments
 from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
@@ -27,6 +28,7 @@ from lmcommons.hub.database.tables import (
     Repository,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, RepositoryNotFound, TooLarge
+from lmcommons.hub.words import Words
 
 TITLE_LIMIT = 200  # characters
 TEXT_LIMIT = 64 << 10  # characters
@@ -108,6 +110,10 @@ class Discussions:
         with self._database.read() as session:
             total = session.scalar(select(func.count()).select_from(Discussion).where(*conditions)) or 0
             return list(session.scalars(chosen.offset(query.offset).limit(query.limit))), total
+
+    def count_open(self, repository: Repository) -> int:
+        """How many discussions and pull requests of a repository are open."""
+        return self.listing(repository, Listing(status="open", limit=0))[1] if repository.last_discussion else 0
 
     def find(self, repository: Repository, number: int) -> Discussion:
         """The discussion of that number.
@@ -225,10 +231,19 @@ class Discussions:
             if not own:
                 require(actor, Action.WRITE, repository)
             if event.versions:
+                texts = [version.text for version in event.versions]
                 event.versions.clear()
+                session.flush()
+                settle_attachments(session, texts)
                 event.data = {**event.data, "hiddenBy": "author" if own else "writer", "reason": reason}
                 record_discussion(session, "hidden", actor, repository, discussion, comment=event.id, reason=reason)
         return event
+
+    def remove_all(self, session: Session, repository: Repository) -> None:
+        """Remove the discussions of a repository that goes, in the transaction in which it does."""
+        texts = texts_with_attachments(session, Discussion.repository_id == repository.id)
+        session.execute(delete(Discussion).where(Discussion.repository_id == repository.id))
+        settle_attachments(session, texts)
 
     def rename(self, actor: Actor, repository: Repository, number: int, title: str) -> DiscussionEvent:
         """Change the title of one's own discussion, or as a writer of any."""
@@ -259,7 +274,7 @@ class Discussions:
                     "{repository}#{number} is {status} already",
                     repository=repository.full_name,
                     number=number,
-                    status=discussion.status,
+                    status=Words(discussion.status),
                 )
             if text is not None:
                 add_comment(session, actor, repository, discussion, text)
@@ -421,7 +436,7 @@ def find_comment(session: Session, discussion: Discussion, comment: int) -> Disc
     """
     event = session.get(DiscussionEvent, comment)
     if event is None or event.discussion_id != discussion.id or event.kind not in COMMENTS:
-        raise NotFound("Discussion {discussion} has no such comment", discussion=discussion.number)
+        raise NotFound("Discussion {number} has no such comment", number=discussion.number)
     return event
 
 

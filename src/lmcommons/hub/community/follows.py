@@ -1,13 +1,17 @@
-"""Who follows whom: users follow users and organisations."""
+"""Who follows what: users follow users, organisations and repositories.
+
+Who follows a repository is told of what is opened in it (`notifications.py`).
+"""
 
 from sqlalchemy import func, select
 
 from lmcommons.hub.accounts.accounts import find_account
-from lmcommons.hub.accounts.permissions import Action, Actor
+from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.community.own import own_account
+from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Account, AccountKind, Event, Follow
-from lmcommons.hub.errors import BadRequest
+from lmcommons.hub.database.tables import Account, AccountKind, Event, Follow, Repository, RepositoryFollow
+from lmcommons.hub.errors import BadRequest, RepositoryNotFound
 
 
 class Follows:
@@ -69,3 +73,47 @@ class Follows:
         """Whether the actor follows an account."""
         with self._database.read() as session:
             return actor.account_id is not None and session.get(Follow, (actor.account_id, account.id)) is not None
+
+    # ------------------------------------------------------------ repositories
+
+    def follow_repository(self, actor: Actor, repository: Repository) -> None:
+        """Follow a repository; again changes nothing.
+
+        Raises:
+            RepositoryNotFound: it was deleted meanwhile. Unauthorized, Forbidden: not with this token.
+        """
+        require(actor, Action.DISCUSS, repository)
+        with self._database.write() as session:
+            if session.get(Repository, repository.id) is None:
+                raise RepositoryNotFound
+            if session.get(RepositoryFollow, (repository.id, actor.account_id)) is None:
+                session.add(RepositoryFollow(repository_id=repository.id, account_id=actor.account_id))
+                record(session, "repository.followed", actor.name, repository)
+
+    def unfollow_repository(self, actor: Actor, repository: Repository) -> None:
+        """Follow a repository no more; where it was not followed, nothing changes."""
+        require(actor, Action.DISCUSS, repository)
+        with self._database.write() as session:
+            found = session.get(RepositoryFollow, (repository.id, actor.account_id))
+            if found is not None:
+                session.delete(found)
+                record(session, "repository.unfollowed", actor.name, repository)
+
+    def repository_followers(self, repository: Repository, *, offset: int = 0, limit: int = 100) -> list[Account]:
+        """Who follows a repository, the last to begin first."""
+        chosen = (
+            select(Account)
+            .join(RepositoryFollow, RepositoryFollow.account_id == Account.id)
+            .where(RepositoryFollow.repository_id == repository.id)
+            .order_by(RepositoryFollow.created_at.desc(), Account.id)
+        )
+        with self._database.read() as session:
+            return list(session.scalars(chosen.offset(offset).limit(limit)))
+
+    def of_repository(self, actor: Actor, repository: Repository) -> tuple[int, bool]:
+        """How many follow a repository, and whether the actor does."""
+        following = select(RepositoryFollow.account_id).where(RepositoryFollow.repository_id == repository.id)
+        with self._database.read() as session:
+            number = session.scalar(select(func.count()).select_from(following.subquery())) or 0
+            own = following.where(RepositoryFollow.account_id == actor.account_id)
+            return number, number > 0 and session.scalar(own) is not None

@@ -20,6 +20,7 @@ from lmcommons.hub.repos import patches
 from lmcommons.hub.repos.git import GitRepository
 from lmcommons.hub.repos.patches import Side
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.words import Words
 
 EXCERPT = 4  # lines that end with the one that was commented on
 EXCERPT_LIMIT = 1 << 20  # bytes of a file from which they are taken
@@ -97,7 +98,7 @@ class LineComments:
                 repository=repository.full_name,
                 number=number,
                 line=line,
-                side=side,
+                side=Words(side),
             )
         return self._add(actor, repository, number, place, text)
 

@@ -1,22 +1,24 @@
 """Moderation: members report, administrators decide, authors appeal, and another administrator decides that.
 
 What is hidden stays whole and can be shown again: a repository is there for those alone who manage it
-(`permissions.allowed`), a discussion is not found, a comment has no text that anybody reads, a person cannot sign in.
-Every step is in the log of events.
+(`permissions.allowed`), a discussion is not found, a comment has no text that anybody reads, a person cannot sign in;
+`hiding.py` says what goes with them. Every step is in the log of events.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select, update
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor, allowed, operates, require
 from lmcommons.hub.community import notifications
 from lmcommons.hub.community.discussions import find, find_comment
+from lmcommons.hub.community.hiding import SHUT, Hiding
 from lmcommons.hub.community.own import own_account
+from lmcommons.hub.community.returning import hidden_before
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
@@ -34,11 +36,12 @@ from lmcommons.hub.database.tables import (
     now,
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, TooLarge, TooManyRequests
+from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.words import Words
 
 TEXT_LIMIT = 4_000  # characters of a reason, a note or an appeal
 REPORTS_LIMIT = 50  # of one member, on which nobody has decided yet
 
-SHUT = (CaseStatus.HIDDEN, CaseStatus.APPEALED, CaseStatus.UPHELD)
 WAITING = (CaseStatus.OPEN, CaseStatus.APPEALED)  # for an administrator
 
 
@@ -55,8 +58,10 @@ class Target:
 class Moderation:
     """The reports of a hub and the decisions on them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, repositories: Repositories) -> None:
         self._database = database
+        self._repositories = repositories
+        self._hiding = Hiding(database, repositories)
 
     # ------------------------------------------------------------ reporting
 
@@ -165,6 +170,41 @@ class Moderation:
                 return session.scalar(versions.order_by(CommentVersion.id.desc()).limit(1))
         return None
 
+    def proposed(self, actor: Actor, case: ModerationCase) -> str | None:
+        """The changes that a hidden pull request proposes, as git's text; None for anything else.
+
+        Raises:
+            Forbidden: the actor is no administrator.
+        """
+        _require_operator(actor)
+        return self._hiding.proposed(case)
+
+    # ------------------------------------------------------------ by itself
+
+    def watch(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
+        """Report a repository to which files come that are hidden elsewhere: a listener of `Commits`."""
+        if after is None or repository.hidden:
+            return
+        with self._database.read() as session:
+            former = hidden_before(session, self._repositories, actor, repository, after)
+        if former is None:
+            return
+        reason = f"It has the files of {former.path}, which is hidden."
+        told = (
+            select(ModerationReport.id)
+            .join(ModerationCase)
+            .where(
+                ModerationCase.kind == ReportedKind.REPOSITORY,
+                ModerationCase.target_id == repository.id,
+                ModerationReport.reason == reason,
+            )
+        )
+        with self._database.write() as session:
+            if session.scalar(told.limit(1)) is None:
+                case = _case(session, _target(session, repository, None, None))
+                case.reports.append(ModerationReport(reason=reason))
+                _record(session, "moderation.reported", ANONYMOUS, case)
+
     # ------------------------------------------------------------ deciding
 
     def decide(self, actor: Actor, case_id: int, *, hide: bool, note: str) -> ModerationCase:
@@ -174,15 +214,17 @@ class Moderation:
             Forbidden: the actor is no administrator, or the author. Conflict: it was decided before, or is gone.
             BadRequest: an organisation was reported, whose repositories are hidden one by one; or no note.
         """
-        with self._database.write() as session:
+        with self._hiding.deciding(case_id) as (session, show):
             case = _of_others(session, actor, case_id)
             if case.status is not CaseStatus.OPEN:
-                raise Conflict("Case {case} was decided before: it is {status}", case=case.id, status=case.status)
+                raise Conflict(
+                    "Case {case} was decided before: it is {status}", case=case.id, status=Words(case.status)
+                )
             if hide:
-                _show(session, case, shown=False)
+                show(case, False)
             case.status = CaseStatus.HIDDEN if hide else CaseStatus.DISMISSED
             case.decided_by, case.decided_at = session.get(Account, actor.account_id), now()
-            case.note = _checked(note, "note", required=hide)
+            case.note = _checked(note, Words("note"), required=hide)
             _record(session, "moderation.decided", actor, case)
             if hide:
                 _tell(session, case)
@@ -195,15 +237,17 @@ class Moderation:
             Forbidden: the actor is no administrator, or the author.
             Conflict: it is not hidden, or an appeal waits, which decides it.
         """
-        with self._database.write() as session:
+        with self._hiding.deciding(case_id) as (session, show):
             case = _of_others(session, actor, case_id)
             if case.status not in (CaseStatus.HIDDEN, CaseStatus.UPHELD):
                 raise Conflict(
-                    "Case {case} is {status}; only what is hidden can be restored", case=case.id, status=case.status
+                    "Case {case} is {status}; only what is hidden can be restored",
+                    case=case.id,
+                    status=Words(case.status),
                 )
-            _show(session, case, shown=True)
+            show(case, True)
             case.status = CaseStatus.RESTORED
-            case.note = _checked(note, "note", required=False) or case.note
+            case.note = _checked(note, Words("note"), required=False) or case.note
             _record(session, "moderation.restored", actor, case)
             _tell(session, case)
         return case
@@ -222,9 +266,11 @@ class Moderation:
                 raise NotFound("There is no case {case_id}", case_id=case_id)
             if case.status is not CaseStatus.HIDDEN or case.appeal is not None:
                 raise Conflict(
-                    "Case {case} is {status}; what is hidden can be appealed once", case=case.id, status=case.status
+                    "Case {case} is {status}; what is hidden can be appealed once",
+                    case=case.id,
+                    status=Words(case.status),
                 )
-            case.appeal, case.appealed_at = _checked(text, "appeal", required=True), now()
+            case.appeal, case.appealed_at = _checked(text, Words("appeal"), required=True), now()
             case.status = CaseStatus.APPEALED
             _record(session, "moderation.appealed", actor, case)
         return case
@@ -236,17 +282,17 @@ class Moderation:
             Forbidden: the actor is no administrator, the author, or decided first. Conflict: no appeal waits.
             BadRequest: no note.
         """
-        with self._database.write() as session:
+        with self._hiding.deciding(case_id) as (session, show):
             case = _of_others(session, actor, case_id)
             if case.status is not CaseStatus.APPEALED:
-                raise Conflict("Case {case} is {status}; no appeal waits", case=case.id, status=case.status)
+                raise Conflict("Case {case} is {status}; no appeal waits", case=case.id, status=Words(case.status))
             if case.decided_by_id == actor.account_id:
                 raise Forbidden("An appeal is decided by another administrator than the one who decided first")
             if restore:
-                _show(session, case, shown=True)
+                show(case, True)
             case.status = CaseStatus.RESTORED if restore else CaseStatus.UPHELD
             case.appeal_decided_by, case.appeal_decided_at = session.get(Account, actor.account_id), now()
-            case.appeal_note = _checked(note, "note", required=True)
+            case.appeal_note = _checked(note, Words("note"), required=True)
             _record(session, "moderation.appeal_decided", actor, case)
             _tell(session, case)
         return case
@@ -265,26 +311,34 @@ def _target(session: Session, repository: Repository, number: int | None, commen
 
 
 def _report(session: Session, actor: Actor, target: Target, reason: str) -> ModerationCase:
-    reason = _checked(reason, "reason", required=True) or ""
-    case: ModerationCase | None = session.scalar(
-        _of(target.kind, target.id).where(ModerationCase.status.in_((CaseStatus.OPEN, *SHUT)))
-    )
-    if case is not None and case.status is not CaseStatus.OPEN:
-        raise Conflict("{target} is hidden already", target=target.name)
+    reason = _checked(reason, Words("reason"), required=True) or ""
+    case = _case(session, target)
+    if case.status is not CaseStatus.OPEN:
+        raise Conflict("{name} is hidden already", name=target.name)
     waiting = select(func.count()).join_from(ModerationReport, ModerationCase)
     mine = and_(ModerationReport.reporter_id == actor.account_id, ModerationCase.status == CaseStatus.OPEN)
     if (session.scalar(waiting.where(mine)) or 0) >= REPORTS_LIMIT:
         raise TooManyRequests(
             "{limit} reports of yours wait for a decision; wait until some are decided", limit=REPORTS_LIMIT
         )
-    if case is None:
-        case = ModerationCase(kind=target.kind, target_id=target.id, name=target.name, author_id=target.author_id)
-        session.add(case)
-        session.flush()
     if any(report.reporter_id == actor.account_id for report in case.reports):
-        raise Conflict("You have reported {target} already; an administrator will look at it", target=target.name)
+        raise Conflict("You have reported {name} already; an administrator will look at it", name=target.name)
     case.reports.append(ModerationReport(reporter=session.get(Account, actor.account_id), reason=reason))
     _record(session, "moderation.reported", actor, case)
+    return case
+
+
+def _case(session: Session, target: Target) -> ModerationCase:
+    """The case about something that is open, or by which it is hidden; a new one when there is none."""
+    case: ModerationCase | None = session.scalar(
+        _of(target.kind, target.id).where(ModerationCase.status.in_((CaseStatus.OPEN, *SHUT)))
+    )
+    if case is None:
+        case = ModerationCase(
+            kind=target.kind, target_id=target.id, name=target.name, status=CaseStatus.OPEN, author_id=target.author_id
+        )
+        session.add(case)
+        session.flush()
     return case
 
 
@@ -319,36 +373,6 @@ def _answers_for(session: Session, actor: Actor, case: ModerationCase) -> bool:
         repository = session.get(Repository, case.target_id)
         return repository is not None and allowed(actor, Action.MANAGE, repository)
     return actor.account_id is not None and case.author_id == actor.account_id
-
-
-def _show(session: Session, case: ModerationCase, *, shown: bool) -> None:
-    """Hide what a case is about, or show it again.
-
-    Raises:
-        Conflict: it is gone. BadRequest: it is an organisation.
-    """
-    if case.kind is ReportedKind.COMMENT:
-        of_comment = CommentVersion.event_id == case.target_id
-        session.execute(update(CommentVersion).where(of_comment).values(withheld=not shown))
-        return
-    tables = {
-        ReportedKind.REPOSITORY: Repository,
-        ReportedKind.DISCUSSION: Discussion,
-        ReportedKind.ACCOUNT: Account,
-    }
-    found = session.get(tables[case.kind], case.target_id)
-    if isinstance(found, Repository):
-        found.hidden = not shown
-    elif isinstance(found, Discussion):
-        found.withheld = not shown
-    elif isinstance(found, Account) and found.kind is AccountKind.USER:
-        found.disabled = not shown
-    elif isinstance(found, Account) and found.kind is AccountKind.ORGANISATION:
-        raise BadRequest(
-            "{found} is an organisation: hide its repositories one by one, or disable its members", found=found.name
-        )
-    else:
-        raise Conflict("{case} is gone", case=case.name)
 
 
 def _tell(session: Session, case: ModerationCase) -> None:

@@ -28,8 +28,10 @@ from lmcommons.hub.database.tables import (
     MailChoice,
     Membership,
     Notification,
+    OrganisationInvitation,
     Reason,
     Repository,
+    RepositoryFollow,
     Role,
     TokenRole,
     Watch,
@@ -68,12 +70,14 @@ class Notifications:
     # ------------------------------------------------------------ reading
 
     def unread(self, actor: Actor) -> int:
-        """How many the actor has not read, counted up to `COUNTED`."""
+        """How many the actor has not read, counted up to `COUNTED`, and invitations that wait for an answer."""
         if actor.account_id is None:
             return 0
         some = _of(actor).where(Notification.read.is_(False)).limit(COUNTED).subquery()
+        told = select(func.count()).select_from(some).scalar_subquery()
+        invited = select(func.count()).where(OrganisationInvitation.user_id == actor.account_id).scalar_subquery()
         with self._database.read() as session:
-            return session.scalar(select(func.count()).select_from(some)) or 0
+            return session.scalar(select(told + invited)) or 0
 
     def threads(self, actor: Actor, *, unread: bool = False, offset: int = 0, limit: int = 50) -> list[Thread]:
         """What the actor was told, by thread, the latest first; with `unread`, of those where something is unread.
@@ -191,12 +195,12 @@ def tell(
 ) -> None:
     """Tell those whom a line of a discussion concerns, and those whom its text mentions.
 
-    A new discussion concerns those who look after the repository, unless it is a draft; all else, who took part in it
-    or watches it.
+    A new discussion concerns those who look after the repository or follow it, unless it is a draft; all else, who took
+    part in it or watches it.
     """
     concerned = _participants(session, discussion) | _watching(session, discussion, muted=False)
     if reason is Reason.OPENED and discussion.status is not DiscussionStatus.DRAFT:
-        concerned |= keepers(session, repository)
+        concerned |= keepers(session, repository) | _following(session, repository)
     reasons = dict.fromkeys(concerned - _watching(session, discussion, muted=True), reason)
     reasons |= dict.fromkeys(_mentioned(session, mentions.mentioned(text)), Reason.MENTION)
     add(session, actor, repository, reasons, discussion=discussion, event=event)
@@ -277,6 +281,11 @@ def _participants(session: Session, discussion: Discussion) -> set[int]:
 
 def _watching(session: Session, discussion: Discussion, *, muted: bool) -> set[int]:
     chosen = select(Watch.account_id).where(Watch.discussion_id == discussion.id, Watch.muted.is_(muted))
+    return set(session.scalars(chosen))
+
+
+def _following(session: Session, repository: Repository) -> set[int]:
+    chosen = select(RepositoryFollow.account_id).where(RepositoryFollow.repository_id == repository.id)
     return set(session.scalars(chosen))
 
 

@@ -13,6 +13,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from lmcommons.hub.errors import Malformed
+
 URL_LIMIT = 2_000  # characters
 TIMEOUT = 10.0  # seconds for the whole exchange
 ADDRESSES = 3  # of a name that are tried
@@ -25,7 +27,7 @@ ASSIGNED = ipaddress.ip_network("192.0.0.0/24")  # protocols' own, some clouds' 
 SIX_TO_FOUR = ipaddress.ip_network("2002::/16")  # leads to an IPv4 address of its sender's choice
 
 
-class RefusedAddressError(Exception):
+class RefusedAddressError(Malformed):
     """The URL cannot be used, or leads to an address that is not public; the message says why."""
 
 
@@ -42,14 +44,16 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
     except ValueError:
         valid = False
     if not valid or len(url) > URL_LIMIT or not url.isascii() or not url.isprintable() or " " in url:
-        raise RefusedAddressError(f"{url[:80]!r} is not an http:// or https:// URL of at most {URL_LIMIT} characters")
+        raise RefusedAddressError(
+            "{url!r} is not an http:// or https:// URL of at most {limit} characters", url=url[:80], limit=URL_LIMIT
+        )
     if parts.username is not None or parts.password is not None:
         raise RefusedAddressError("a URL with a name or password in it; use the webhook's secret")
     if allow_private:
         return parts
     host = parts.hostname or ""
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
-        raise RefusedAddressError(f"{host} is not a public address")
+        raise RefusedAddressError("{host} is not a public address", host=host)
     with suppress(socket.gaierror):  # a name
         _check_public(host, socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST))
     return parts
@@ -100,8 +104,11 @@ def is_public(address: str) -> bool:
 def _check_public(host: str, found: Found) -> None:
     for *_, address in found:
         if not is_public(str(address[0])):
-            shown = host if host == address[0] else f"{host} leads to {address[0]}, which"
-            raise RefusedAddressError(f"{shown} is not a public address")
+            if host == address[0]:
+                raise RefusedAddressError("{host} is not a public address", host=host)
+            raise RefusedAddressError(
+                "{host} leads to {address}, which is not a public address", host=host, address=address[0]
+            )
 
 
 def _connect(found: Found, timeout: float) -> socket.socket:

@@ -29,6 +29,7 @@ from lmcommons.hub.errors import BadRequest, Conflict, HubError, NotFound, Preco
 from lmcommons.hub.repos.commits import Commits
 from lmcommons.hub.repos.git import BRANCHES, PULL_REQUESTS, GitRepository, Operation
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.words import Words
 
 PULL_REQUEST = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
 COMMITS_LIMIT = 100  # of one push that are shown as lines
@@ -185,9 +186,9 @@ class PullRequests:
         """
         if not discussion.is_pull_request:
             raise BadRequest(
-                "{repository}#{discussion} is a discussion: it changes no files",
+                "{repository}#{number} is a discussion: it changes no files",
                 repository=repository.full_name,
-                discussion=discussion.number,
+                number=discussion.number,
             )
         git = self._repositories.git(repository)
         head, base = discussion.ref, BRANCHES + str(discussion.base)
@@ -198,13 +199,12 @@ class PullRequests:
         return Compared(git.merge_base(base, head) or base, head)
 
     def distance(self, repository: Repository, discussion: Discussion) -> tuple[int, int]:
-        """How many commits a pull request has that its base lacks, and its base that it lacks; at most 1,000 each.
+        """How many commits a pull request has that its base lacks, and its base that it lacks.
 
         Raises:
             RevisionNotFound: the branch it is for was removed.
         """
-        git, base = self._repositories.git(repository), BRANCHES + str(discussion.base)
-        return len(git.log(base, discussion.ref)), len(git.log(discussion.ref, base))
+        return self._repositories.git(repository).distance(BRANCHES + str(discussion.base), discussion.ref)
 
     def merge(
         self,
@@ -291,9 +291,9 @@ class PullRequests:
         require(actor, Action.DISCUSS if own else Action.WRITE, repository)
         if discussion.status is DiscussionStatus.MERGED:
             raise Conflict(
-                "{repository}#{discussion} was merged; open another pull request",
+                "{repository}#{number} was merged; open another pull request",
                 repository=repository.full_name,
-                discussion=discussion.number,
+                number=discussion.number,
             )
 
     def may_write(self, actor: Actor, repository: Repository, revision: str) -> bool:
@@ -386,4 +386,4 @@ def _check_open(repository: Repository, discussion: Discussion) -> None:
     if discussion.status is DiscussionStatus.DRAFT:
         raise Conflict("{name} is a draft; set its status to open, then merge it", name=name)
     if discussion.status is not DiscussionStatus.OPEN:
-        raise Conflict("{name} is {status}: it cannot be merged", name=name, status=discussion.status)
+        raise Conflict("{name} is {status}: it cannot be merged", name=name, status=Words(discussion.status))

@@ -28,6 +28,7 @@ from lmcommons.hub.database.tables import (
 )
 from lmcommons.hub.errors import BadRequest, Conflict, Forbidden
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.words import Words
 
 ASKED_LIMIT = 20  # reviewers of one pull request who have not answered
 
@@ -178,11 +179,11 @@ def require_answered(session: Session, repository: Repository, discussion: Discu
     ]
     if waiting:
         raise Conflict(
-            "{reviewers} asked for changes to {repository}#{discussion} and did not approve "
+            "{reviewers} asked for changes to {repository}#{number} and did not approve "
             "it since: say that it is to be merged all the same, by the tick on its page or `despiteReviews`",
             reviewers=", ".join(waiting),
             repository=repository.full_name,
-            discussion=discussion.number,
+            number=discussion.number,
             fields={"changesRequestedBy": waiting},
         )
 
@@ -193,7 +194,9 @@ def _open_pull_request(session: Session, repository: Repository, number: int) ->
     if not discussion.is_pull_request:
         raise BadRequest("{name} is a discussion, not a pull request: there is nothing to review", name=name)
     if discussion.status not in (DiscussionStatus.OPEN, DiscussionStatus.DRAFT):
-        raise Conflict("{name} is {status}: reviews are for open pull requests", name=name, status=discussion.status)
+        raise Conflict(
+            "{name} is {status}: reviews are for open pull requests", name=name, status=Words(discussion.status)
+        )
     return discussion
 
 

@@ -8,7 +8,7 @@ server is closed, which ends the work there.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ import httpx
 
 from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import BadRequest, Busy, Forbidden, HubError, NotFound
+from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, Forbidden, HubError, NotFound
+from lmcommons.hub.repos.contents import Contents
+from lmcommons.hub.repos.git import GitRepository
 
 PROMPT_LIMIT = 8_000  # characters
 TOKENS_LIMIT = 1_024
@@ -26,6 +28,8 @@ TIME_LIMIT = 120.0  # seconds of one answer
 CONNECT_LIMIT = 5.0  # seconds
 AT_A_TIME = 8  # answers in one process
 SEED_LIMIT = 2**31
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+TOKENIZER_CONFIG, CONFIG_LIMIT = "tokenizer_config.json", 4 << 20  # bytes
 
 Mode = Literal["chat", "text"]
 
@@ -135,14 +139,24 @@ class Trials:
         if account_id in self._asking:
             raise Busy("You are asking already; wait for that answer, or stop it", seconds=5)
         if len(self._asking) >= AT_A_TIME:
-            raise Busy(
-                "{at_a_time} answers are being written already; try again shortly", at_a_time=AT_A_TIME, seconds=10
-            )
+            raise Busy("{count} answers are being written already; try again shortly", count=AT_A_TIME, seconds=10)
         self._asking.add(account_id)
         try:
             yield
         finally:
             self._asking.discard(account_id)
+
+
+def usual_mode(repository: Repository, git: GitRepository, contents: Contents) -> Mode:
+    """How a model is asked where nobody says: as in a chat, if its default branch has a template for that."""
+    entries = {entry.path: entry for entry in git.entries(git.resolve(git.default_branch)) if entry.type == "file"}
+    if any(name in entries for name in TEMPLATE_FILES):
+        return "chat"
+    with suppress(EntryNotFound):  # its content is not here
+        if config := entries.get(TOKENIZER_CONFIG):
+            with contents.open(repository, config) as file:
+                return "chat" if b'"chat_template"' in file.read(CONFIG_LIMIT) else "text"
+    return "text"
 
 
 async def _ask(client: httpx.AsyncClient, repository: Repository, question: Question) -> AsyncGenerator[str]:

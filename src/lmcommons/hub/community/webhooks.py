@@ -14,6 +14,7 @@ from lmcommons.hub.database.events import DISCUSSIONS, SCOPES
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, Event, Repository, Webhook, WebhookDelivery, WebhookWatch, now
 from lmcommons.hub.errors import BadRequest, NotFound
+from lmcommons.hub.words import Words
 
 DOMAINS = ("repo", "discussion")
 WATCHED = ("dataset", "model", "org", "space", "user")
@@ -110,7 +111,7 @@ class Webhooks:
             webhook.disabled = disabled
             if disabled:
                 waiting = (WebhookDelivery.webhook_id == webhook.id, WebhookDelivery.next_at.is_not(None))
-                session.execute(update(WebhookDelivery).where(*waiting).values(next_at=None, error="disabled"))
+                session.execute(update(WebhookDelivery).where(*waiting).values(next_at=None, error=Words("disabled")))
             _record(session, "disabled" if disabled else "enabled", actor, webhook)
         return webhook
 

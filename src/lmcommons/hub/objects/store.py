@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import BinaryIO
 from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, storage_errors
 from lmcommons.hub.objects.blobs import Blob, Blobs
 from lmcommons.hub.objects.s3 import S3Blobs
+from lmcommons.hub.objects.staged import staged
 from lmcommons.hub.objects.xet.store import XetStore
 
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -94,7 +94,7 @@ class ObjectStore:
             BadRequest: other content or another size than announced.
             InsufficientStorage: the disk is full.
         """
-        with storage_errors(), self._staged() as path:
+        with storage_errors(), staged(self.blobs.staging) as path:
             digest = hashlib.sha256()
             with path.open("wb") as file:
                 incoming = Incoming(file, size, digest)
@@ -108,7 +108,7 @@ class ObjectStore:
         Raises:
             BadRequest: it is larger. InsufficientStorage: the disk is full.
         """
-        with storage_errors(), self._staged() as path:
+        with storage_errors(), staged(self.blobs.staging) as path:
             with path.open("wb") as file:
                 incoming = Incoming(file, limit, hashlib.sha256())
                 yield incoming
@@ -139,7 +139,7 @@ class ObjectStore:
             BadRequest: a part is missing, or the whole is not what was announced.
             Busy: a part is being sent.
         """
-        with storage_errors(), self._staged() as path:
+        with storage_errors(), staged(self.blobs.staging) as path:
             try:
                 file = self._upload(upload).open("rb")
             except FileNotFoundError as error:
@@ -153,9 +153,9 @@ class ObjectStore:
                 if received != size:
                     raise BadRequest(f"Object {sha256}: {received} of its {size} bytes were uploaded")
                 self._upload(upload).replace(path)
-                fcntl.flock(file, fcntl.LOCK_UN)
+                fcntl.flock(file, fcntl.LOCK_SH)  # who waits to write a part goes on, and finds no file
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._put(path, sha256, size, received, digest)
+                self._put(path, sha256, size, received, digest)
 
     def delete(self, *sha256s: str) -> None:
         """Remove plain objects; one that is not there is no error."""
@@ -188,17 +188,6 @@ class ObjectStore:
                 f"Object {sha256} of {size} bytes: {received} bytes with sha256 {digest} were sent; nothing was stored"
             )
         self.blobs.put(object_key(sha256), path)
-
-    @contextmanager
-    def _staged(self) -> Iterator[Path]:
-        """A file for the block; it is removed if it is still there at the end."""
-        handle, name = tempfile.mkstemp(dir=self.blobs.staging)
-        os.close(handle)
-        path = Path(name)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:

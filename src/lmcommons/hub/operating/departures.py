@@ -149,7 +149,7 @@ def _forget(session: Session, user: Account) -> None:
     _rename_in_log(session, user.name, pseudonym)
     session.add(Event(kind="user.deleted", data={"name": pseudonym}))
     user.kind, user.name, user.fullname = AccountKind.DELETED, pseudonym, pseudonym
-    user.email = user.password_hash = user.quota = None
+    user.email = user.language = user.password_hash = user.quota = None
     user.bio = user.website = ""
     user.is_admin, user.disabled = False, True
 

@@ -18,6 +18,8 @@ from lmcommons.hub.repos.git import BRANCHES, DEFAULT_BRANCH, TAGS, GitRepositor
 from lmcommons.hub.repos.push import Push
 from lmcommons.hub.rooms import Hub
 
+ATTRIBUTES = ".gitattributes"  # with which every repository begins
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -56,12 +58,13 @@ def acting(hub: Hub, full_name: str) -> Actor:
 def find_or_create(
     hub: Hub, actor: Actor, type_: RepositoryType, full_name: str, *, private: bool
 ) -> tuple[Repository, bool]:
-    """The repository of that name, and whether it was made now because there was none."""
+    """The repository of that name, made now if there is none, and whether nothing is in it yet."""
     namespace, _, name = full_name.partition("/")
     try:
-        return hub.repositories.find(actor, type_, full_name), False
+        repository = hub.repositories.find(actor, type_, full_name)
     except RepositoryNotFound:
-        return hub.commits.create_repository(actor, type_, namespace, name, private=private), True
+        repository = hub.commits.create_repository(actor, type_, namespace, name, private=private)
+    return repository, _is_untouched(hub.repositories.git(repository))
 
 
 @contextmanager
@@ -124,6 +127,13 @@ def take(hub: Hub, actor: Actor, repository: Repository, source: GitRepository, 
         git.set_default_branch(offer.head.removeprefix(BRANCHES))
         hub.commits.refresh(repository)
     return len(moves)
+
+
+def _is_untouched(git: GitRepository) -> bool:
+    """Whether a repository has nothing but the commit with which all begin."""
+    refs = git.all_refs()
+    first = pygit2.Repository(git.path).get(refs.get(BRANCHES + DEFAULT_BRANCH, ""))
+    return len(refs) == 1 and isinstance(first, pygit2.Commit) and [e.name for e in first.tree] == [ATTRIBUTES]
 
 
 def _follows(source: GitRepository, move: RefChange) -> bool:

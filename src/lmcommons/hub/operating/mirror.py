@@ -34,6 +34,8 @@ BLOCK = 1 << 20  # bytes
 PATIENCE = 60  # seconds without a byte
 HTTPError = cast(type[Exception], HfHubHTTPError.__bases__[0])  # which the client also raises when nobody answers
 ANSWER_LIMIT = 16 << 20  # bytes of a batch's answer
+Received = Callable[[int, int], None]  # takes bytes that came, and bytes in all
+
 LFS_JSON = "application/vnd.git-lfs+json"
 
 
@@ -95,7 +97,13 @@ class Origin:
             "GIT_CONFIG_COUNT": str(len(values)),
             "GIT_ALLOW_PROTOCOL": "http:https",
             "GIT_TERMINAL_PROMPT": "0",
+            "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second
+            "GIT_HTTP_LOW_SPEED_TIME": str(PATIENCE),
         }
+
+
+def _ignored(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 def mirror(
@@ -117,25 +125,38 @@ def mirror(
     problems = []
     for listed, full_name, private in origin.named(name, type_):
         try:
-            _mirror(hub, origin, actor, listed, full_name, private=private, report=report, force=force)
+            bring(hub, origin, actor, listed, full_name, to=full_name, private=private, report=report, force=force)
         except (CommandError, HubError, OSError, HTTPException) as error:
             problems.append(f"{listed.prefix}{full_name}: {error}")
     return problems
 
 
-def _mirror(
+def bring(
     hub: Hub,
     origin: Origin,
     actor: Actor,
     type_: RepositoryType,
     full_name: str,
     *,
+    to: str,
     private: bool,
     report: Report,
-    force: bool,
+    received: Received = _ignored,
+    force: bool = False,
 ) -> None:
+    """Bring the repository `to` to the state that another hub's repository `full_name` has; made when it is not there.
+
+    Args:
+        private: where it is made.
+        received: told of the bytes of large files that came, and of all that are to come; what it raises ends this.
+        force: also replace work that is only here.
+
+    Raises:
+        CommandError: the other hub does not answer, or not as it should; or there is work that is only here.
+        HubError: the actor may not do this here, or there is no room for it.
+    """
     offer = _offer(origin, type_, full_name)
-    repository, new = find_or_create(hub, actor, type_, full_name, private=private)
+    repository, new = find_or_create(hub, actor, type_, to, private=private)
     git = hub.repositories.git(repository)
     present = git.all_refs()
     if all(present.get(ref) == oid for ref, oid in offer.refs.items()) and not force:
@@ -151,7 +172,8 @@ def _mirror(
         fetched = Offer(git_state(source.path).refs, offer.head)  # it may have moved on since it was asked
         named = named_objects(source.path, fetched.refs.values(), present.values())
         objects = {pointer.sha256: pointer.size for pointer in named}
-        _fetch_objects(hub, origin, repository, objects, report)
+        address = f"{origin.address(type_, full_name)}/info/lfs/objects/batch"
+        _fetch_objects(hub, origin, actor, repository, address, objects, report, received)
         moved = take(hub, actor, repository, source, fetched, force=force or new)
     report(f"{repository.path}: {moved} branches and tags moved")
 
@@ -170,10 +192,25 @@ def _offer(origin: Origin, type_: RepositoryType, full_name: str) -> Offer:
     return Offer(refs, head)
 
 
-def _fetch_objects(hub: Hub, origin: Origin, repository: Repository, objects: dict[str, int], report: Report) -> None:
-    """Store and link the objects (sha256: bytes), fetching those that are not stored."""
-    missing = iter(sorted(hub.contents.link(repository.id, objects)))
-    url = f"{origin.address(repository.type, repository.full_name)}/info/lfs/objects/batch"
+def _fetch_objects(
+    hub: Hub,
+    origin: Origin,
+    actor: Actor,
+    repository: Repository,
+    url: str,
+    objects: dict[str, int],
+    report: Report,
+    received: Received,
+) -> None:
+    """Store and link the objects (sha256: bytes), fetching those that the actor may not read here.
+
+    A name is no proof: whoever knows the sha256 of somebody's private file could write a history that names it.
+    """
+    needed = hub.contents.needed(actor, repository, objects)
+    done, total = 0, sum(objects[sha256] for sha256 in needed)
+    hub.accounts.require_room(repository.account_id, total)
+    received(done, total)
+    missing = iter(sorted(needed))
     while batch := list(islice(missing, BATCH)):
         asked = {
             "operation": "download",
@@ -196,6 +233,9 @@ def _fetch_objects(hub: Hub, origin: Origin, repository: Repository, objects: di
             ):
                 while block := content.read(min(BLOCK, objects[sha256] + 1 - incoming.size)):
                     incoming.write(block)
+                    done += len(block)
+                    received(done, total)
+            hub.contents.link(repository.id, {sha256: objects[sha256]})
     if lost := hub.contents.link(repository.id, objects):
         raise CommandError(f"{min(lost)} was removed again meanwhile; mirror once more")
 

@@ -85,15 +85,19 @@ def events(
     before: int | None = None,
     limit: int = 50,
 ) -> Sequence[Event]:
-    """The log, the last first, before the event of that id: of kinds that begin so, by an account, about a name."""
+    """The log, the last first, before the event of that id: of kinds that begin so, by an account, about a name.
+
+    Names are whole, in either case: `ada` is an account, `ada/model` what it owns.
+    """
     _require(actor)
     chosen: list[ColumnElement[bool]] = []
     if kind:
         chosen.append(Event.kind.startswith(kind, autoescape=True))
     if by:
-        chosen.append(func.lower(Event.actor) == by.lower())
+        written = select(Account.name).where(Account.name_key == by.lower()).scalar_subquery()
+        chosen.append(Event.actor == func.coalesce(written, by))
     if about:
-        chosen.append(Event.data["name"].as_string().icontains(about, autoescape=True))
+        chosen.append(Event.name_key == about.lower())
     if before is not None:
         chosen.append(Event.id < before)
     with hub.database.read() as session:

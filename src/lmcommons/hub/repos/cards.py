@@ -25,7 +25,7 @@ class YamlError(Malformed):
     """Text that is not YAML; `line` is where it stops being so, the first is 1, where that is known."""
 
     def __init__(self, message: str, /, *, line: int | None = None, **values: Any) -> None:
-        super().__init__(message, **values)
+        super().__init__(message, line=line, **values)
         self.line = line
 
 
@@ -52,16 +52,16 @@ def metadata_errors(card: str) -> list[str]:
         metadata = parse_metadata(front_matter(card) or "")
     except ValueError as error:
         return [str(error)]
-    errors = [
-        f'"{field}" must be an array of strings'
+    errors: list[str] = [
+        Words('"{field}" must be an array of strings', field=field)
         for field in ("tags", "datasets", "metrics")
         if not isinstance(metadata.get(field, []), list | str)
     ]
     if not isinstance(metadata.get("model-index", []), list):
-        errors.append('"model-index" must be an array')
+        errors.append(Words('"model-index" must be an array'))
     named = metadata.get("license") or []
     if not all(isinstance(name, str) and name in LICENSES for name in (named if isinstance(named, list) else [named])):
-        errors.append(f'"license" must be one of {", ".join(sorted(LICENSES))}')
+        errors.append(Words('"license" must be one of {choices}', choices=", ".join(sorted(LICENSES))))
     return errors
 
 
@@ -93,11 +93,14 @@ def parse_yaml(text: str, *, aliases: bool = True) -> Any:
         _check_events(text, aliases=aliases)
         return _plain(yaml.load(text, Loader=_Loader), [NODES_LIMIT])  # noqa: S506 - a safe loader, in C if it can be
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = Words(" in line {line}, column {column}", line=mark.line + 1, column=mark.column + 1) if mark else ""
-        line = mark.line + 1 if mark else None
+        problem, mark = error.problem or error.context, error.problem_mark
+        if mark is None:
+            raise YamlError("metadata is not YAML: {reason}", reason=problem) from error
         raise YamlError(
-            "metadata is not YAML: {problem}{where}", line=line, problem=error.problem or error.context, where=where
+            "metadata is not YAML: {reason} in line {line}, column {column}",
+            reason=problem,
+            line=mark.line + 1,
+            column=mark.column + 1,
         ) from error
     except (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         # PyYAML raises what its code stumbles over where a tag as `!!timestamp` does not fit the value.

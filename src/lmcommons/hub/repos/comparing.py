@@ -18,9 +18,11 @@ from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.repos.index import LARGEST, describe
 from lmcommons.hub.repos.lineage import RECIPE
 from lmcommons.hub.repos.repositories import Repositories
+from lmcommons.hub.words import Words
 
 MODELS_LIMIT = 6
 KEYS_LIMIT, VALUE_LIMIT = 2_000, 300  # of a configuration or recipe; characters
+FINGERPRINTS = "provenance.stages."  # of a recipe: they differ when anything does, and say nothing of what
 CURVES_LIMIT = 4  # files of curves of a model that are tried
 
 Task = tuple[str, str]  # dataset and task
@@ -77,12 +79,14 @@ class Comparisons:
         commit = git.resolve(revision or git.default_branch)
         described = describe(git, self._objects, commit, RepositoryType.MODEL)
         entries = [entry for entry in git.entries(commit, recursive=True) if entry.type == "file"]
-        errors = [f"{file.filename}: {file.error}" for file in described.results if file.error]
+        errors: list[str] = [
+            Words("{file}: {reason}", file=file.filename, reason=file.error) for file in described.results if file.error
+        ]
         recipe: Any = None
         try:
             recipe = cards.parse_yaml(read_text(git, commit, RECIPE), aliases=False)
         except ValueError as error:
-            errors.append(f"{RECIPE}: {error}")
+            errors.append(Words("{file}: {reason}", file=RECIPE, reason=error))
         results: dict[Task, tuple[float, Spread]] = {}
         for file in described.results:
             for entry in file.entries:
@@ -97,7 +101,7 @@ class Comparisons:
             described.storage,
             len(entries),
             flatten(read_object(git, commit, CONFIGURATION)),
-            flatten(recipe),
+            {key: value for key, value in flatten(recipe).items() if not key.startswith(FINGERPRINTS)},
             results,
             self._curves(repository, entries, errors),
             errors,
@@ -118,7 +122,7 @@ class Comparisons:
                 with self._contents.open(repository, entry) as file:
                     return curves.read(entry.path.rpartition("/")[2], file)
             except (ValueError, EntryNotFound) as error:
-                errors.append(f"{entry.path}: {error}")
+                errors.append(Words("{file}: {reason}", file=entry.path, reason=error))
         return {}
 
 
@@ -141,8 +145,10 @@ def flatten(value: Any) -> Flat:
 
 
 def differences(mappings: Sequence[Flat]) -> Differences:
-    """In which keys mappings differ, in the order of the first that has each."""
-    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
+    """In which keys mappings differ, in the order of the first that has each, what stands in one section together."""
+    keys = list(dict.fromkeys(key for mapping in mappings for key in mapping))
+    sections = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    keys.sort(key=lambda key: sections.index(key.partition(".")[0]))
     rows = [(key, [mapping.get(key) for mapping in mappings]) for key in keys]
     same = {key for key, values in rows if len(set(values)) == 1}
     return Differences(

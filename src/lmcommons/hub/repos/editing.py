@@ -40,7 +40,7 @@ class EditConflict(Conflict):
     """
 
     def __init__(self, path: str, head: str, theirs: str | None, merged: MergedText | None) -> None:
-        super().__init__(f"{path} was changed by somebody else since you began; nothing was saved yet")
+        super().__init__("{path} was changed by somebody else since you began; nothing was saved yet", path=path)
         self.head = head
         self.theirs = theirs
         self.merged = merged

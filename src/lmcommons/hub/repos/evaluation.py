@@ -206,9 +206,7 @@ def _check_entry(entry: Any) -> None:
         try:
             datetime.fromisoformat(entry["date"])
         except ValueError as error:
-            raise Malformed(
-                "`date` must be an ISO 8601 date or time, not {entry!r}", entry=entry["date"][:40]
-            ) from error
+            raise Malformed("`date` must be an ISO 8601 date or time, not {date!r}", date=entry["date"][:40]) from error
 
 
 def _check_texts(mapping: dict[str, Any], names: tuple[str, ...], prefix: str) -> None:

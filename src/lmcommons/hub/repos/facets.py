@@ -1,9 +1,9 @@
 """What a list can be narrowed to: the values of each filter among what matches, and how many repositories have each."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select, true
+from sqlalchemy import ColumnElement, Select, and_, case, func, select, true
+from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
@@ -36,6 +36,7 @@ SIZES: dict[str, tuple[int | None, int | None]] = {  # least and most parameters
     "1B-10B": (10**9, 10**10 - 1),
     ">10B": (10**10, None),
 }
+FEW = 2_000  # repositories whose tags are sooner looked for one by one than among those of all
 
 
 @dataclass(frozen=True)
@@ -47,41 +48,58 @@ class Choice:
     count: int
 
 
+@dataclass(frozen=True)
+class Found:
+    """How many repositories a list has in all, and for each filter that has values the most frequent of them."""
+
+    total: int
+    filters: dict[str, list[Choice]]
+
+
 class Facets:
     """The filters of a hub's lists."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def of(self, actor: Actor, type_: RepositoryType, query: Listing, *, limit: int = 12) -> dict[str, list[Choice]]:
-        """For each filter that has values, the `limit` most frequent among what the actor may see and `query` matches.
+    def of(self, actor: Actor, type_: RepositoryType, query: Listing, *, limit: int = 12) -> Found:
+        """What the actor may see and `query` matches, whatever its order; of each filter the `limit` first values.
 
         Raises:
             BadRequest: too many tags in the query.
         """
-        kinds = {kind: name for name, kind in FILTERS[type_].items()}
-        found: dict[str, list[Choice]] = {name: [] for name in (*FILTERS[type_], SIZE)}
         with self._database.read() as session:
+            sizes = {name: _number(*bounds) for name, bounds in SIZES.items()} if type_ is RepositoryType.MODEL else {}
+            numbers = matching(session, select(func.count(), *sizes.values()), actor, type_, query)
+            total, *counts = session.execute(numbers.select_from(Repository)).one()
             matched = matching(session, select(Repository.id), actor, type_, query)
-            count = func.count()
-            place = func.row_number().over(partition_by=RepositoryTag.kind, order_by=(count.desc(), RepositoryTag.tag))
-            counted = (
-                select(RepositoryTag.kind, RepositoryTag.tag, count.label("count"), place.label("place"))
-                # The sum keeps SQLite from looking for the tags of each repository: most are wanted, in their order.
-                .where((RepositoryTag.repository_id + 0).in_(matched), RepositoryTag.kind.in_(kinds))
-                .group_by(RepositoryTag.tag, RepositoryTag.kind)
-                .subquery()
-            )
-            best = select(counted.c.kind, counted.c.tag, counted.c.count).where(counted.c.place <= limit)
-            for kind, tag, number in session.execute(best.order_by(counted.c.place)):
-                found[kinds[kind]].append(Choice(tag, tag.removeprefix(f"{kind}:"), number))
-            if type_ is RepositoryType.MODEL:
-                sums: list[Any] = [_number(*bounds) for bounds in SIZES.values()]
-                numbers = session.execute(matching(session, select(*sums), actor, type_, query)).one()
-                found[SIZE] = [
-                    Choice(name, name, number) for name, number in zip(SIZES, numbers, strict=True) if number
-                ]
-        return {name: choices for name, choices in found.items() if choices}
+            found = _tags(session, type_, matched, total > FEW, limit) if total else {}
+        if sizes:
+            found[SIZE] = [Choice(name, name, count) for name, count in zip(sizes, counts, strict=True) if count]
+        return Found(total, {name: found[name] for name in (*FILTERS[type_], SIZE) if found.get(name)})
+
+
+def _tags(
+    session: Session, type_: RepositoryType, matched: Select[tuple[int]], are_many: bool, limit: int
+) -> dict[str, list[Choice]]:
+    """The values of the filters that are tags, the most frequent first."""
+    kinds = {kind: name for name, kind in FILTERS[type_].items()}
+    count = func.count()
+    place = func.row_number().over(partition_by=RepositoryTag.kind, order_by=(count.desc(), RepositoryTag.tag))
+    # The sum keeps SQLite from looking for the tags of each repository: where most are wanted, it takes longer than
+    # reading those of all in their order.
+    repository_id = RepositoryTag.repository_id + 0 if are_many else RepositoryTag.repository_id
+    counted = (
+        select(RepositoryTag.kind, RepositoryTag.tag, count.label("count"), place.label("place"))
+        .where(repository_id.in_(matched), RepositoryTag.kind.in_(kinds))
+        .group_by(RepositoryTag.tag, RepositoryTag.kind)
+        .subquery()
+    )
+    best = select(counted.c.kind, counted.c.tag, counted.c.count).where(counted.c.place <= limit)
+    found: dict[str, list[Choice]] = {}
+    for kind, tag, number in session.execute(best.order_by(counted.c.place)):
+        found.setdefault(kinds[kind], []).append(Choice(tag, tag.removeprefix(f"{kind}:"), number))
+    return found
 
 
 def _number(least: int | None, most: int | None) -> ColumnElement[int]:

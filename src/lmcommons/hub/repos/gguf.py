@@ -88,7 +88,7 @@ class _Reader:
             for _ in range(count):
                 self.text()
         else:
-            raise Malformed("an array of the type {inner}", inner=inner)
+            raise Malformed("an array of the type {kind}", kind=inner)
         return None
 
     def tensor(self) -> int:

@@ -24,7 +24,7 @@ from lmcommons.hub.errors import (
     RevisionNotFound,
     storage_errors,
 )
-from lmcommons.hub.repos import maintenance, trees
+from lmcommons.hub.repos import hidden, maintenance, trees
 from lmcommons.hub.repos.history import Change, Commit
 from lmcommons.hub.repos.merge import MergeConflict, merge
 from lmcommons.hub.repos.operations import (
@@ -55,6 +55,7 @@ from lmcommons.hub.repos.references import (
     is_ref,
 )
 from lmcommons.hub.repos.trees import Entry, Listings
+from lmcommons.hub.words import Words
 
 __all__ = [
     "BRANCHES",
@@ -101,11 +102,17 @@ class GitRepository(GitReader):
         return cls(path)
 
     def copy(self, path: Path) -> "GitRepository":
-        """Make a repository with the same branches and tags, and the same objects, which both share on disk."""
+        """Make a repository with the same branches and tags, and the same objects, which both share on disk.
+
+        Of one in which moderators hid something, the copy has only the objects of its branches and tags.
+        """
         with self._writing() as repository:
             made = GitRepository.create(path)
-            _share(self.path / "objects", path / "objects")
             refs = {ref: oid for ref, oid in self.all_refs().items() if ref.startswith((BRANCHES, TAGS))}
+            if hidden.has_hidden(self.path):
+                maintenance.fetch(path, self.path, refs)
+            else:
+                _share(self.path / "objects", path / "objects")
             write_text(path / "packed-refs", "".join(f"{oid} {ref}\n" for ref, oid in refs.items()))
             pygit2.Repository(path).set_head(repository.lookup_reference("HEAD").target)
         return made
@@ -152,7 +159,7 @@ class GitRepository(GitReader):
                     "The branch was updated since you opened this page. Please refresh and try again. "
                     "({branch} is at {head}, not at {parent})",
                     branch=branch,
-                    head=head.id if head is not None else "nothing",
+                    head=head.id if head is not None else Words("nothing"),
                     parent=parent,
                 )
             tree = head.tree if head is not None else None
@@ -234,6 +241,21 @@ class GitRepository(GitReader):
                 install_packs(packs, self.path / "objects" / "pack")
                 refusals |= dict.fromkeys((change.ref for change in moving), maintenance.move_refs(self.path, moving))
             return refusals
+
+    @contextmanager
+    def moving_refs(self) -> Iterator[Callable[[Sequence[RefChange]], None]]:
+        """A block in which nobody else changes the repository; what it is given moves refs, all of them or none.
+
+        What it is given raises Conflict, when one is not where it was, and InsufficientStorage.
+        """
+
+        def move(changes: Sequence[RefChange]) -> None:
+            self._clear(*(change.ref for change in changes))
+            if changes and (refusal := maintenance.move_refs(self.path, changes)):
+                raise Conflict("The repository was changed meanwhile: {reason}", reason=refusal)
+
+        with self._writing():
+            yield move
 
     def create_ref(self, ref: str, start: str) -> str:
         """Make a ref (`refs/pr/1`) at the revision `start`; returns the commit.
@@ -347,12 +369,15 @@ class GitRepository(GitReader):
         repository = self._open()
         with storage_errors(pygit2.GitError), (self.path / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            leftovers = [f"{name}.lock" for name in (*refs, "HEAD", "packed-refs")]
-            for leftover in (*leftovers, "packed-refs.new"):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    (self.path / leftover).unlink()
+            self._clear(*refs, "HEAD", "packed-refs")
             yield repository
             maintenance.merge_packs(self.path)
+
+    def _clear(self, *refs: str) -> None:
+        """Remove what writers of refs left that died; under the repository's lock."""
+        for leftover in (*(f"{ref}.lock" for ref in refs), "packed-refs.new"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (self.path / leftover).unlink()
 
     def _advance(
         self,

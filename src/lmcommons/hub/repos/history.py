@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import Literal
@@ -10,10 +10,12 @@ from typing import Literal
 import pygit2
 from pygit2.enums import DeltaStatus, FileMode, SortMode
 
-from lmcommons.hub.repos.trees import changed_paths
+from lmcommons.hub.repos import trees
+from lmcommons.hub.repos.trees import Entry, changed_paths
 
 PATCH_LIMIT = 64 << 10  # bytes of one file's patch
 PATCHES_LIMIT = 512 << 10  # bytes of all patches of one commit
+SIDES_LIMIT = 5_000  # changed files of which both sides are read
 LATEST = 253_402_300_799  # seconds since 1970, in the year 9999: a commit may claim more
 DIFF_LIMIT = 2 << 20  # bytes of the text that a whole pull request is shown as
 
@@ -36,13 +38,24 @@ class Commit:
 
 @dataclass(frozen=True)
 class Change:
-    """A file that a commit changed. `patch` is None for binary files and past the limits of what a page shows."""
+    """A file that a commit changed, from what it was `before` to what it is `after`.
+
+    Past the limits of what a page shows these are None, as where there is nothing, and so is `patch`, which binary and
+    large files have none of either.
+    """
 
     path: str
     status: Status
-    additions: int
-    deletions: int
-    patch: str | None
+    before: Entry | None = None
+    after: Entry | None = None
+    additions: int = 0
+    deletions: int = 0
+    patch: str | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether git has a pointer to it, on one side at least: its lines are not the file's."""
+        return any(entry is not None and entry.lfs is not None for entry in (self.before, self.after))
 
 
 def describe(commit: pygit2.Commit) -> Commit:
@@ -152,23 +165,24 @@ def changed_since(
     return last_commits(repository, head, touched - gone, known.id), gone
 
 
-def changes(base: pygit2.Commit | None, head: pygit2.Commit) -> list[Change]:
+def changes(odb: pygit2.Odb, base: pygit2.Commit | None, head: pygit2.Commit) -> list[Change]:
     """The files that differ from `base`, or from nothing, to `head`, with patches while they are within the limits."""
     diff = _difference(base.tree if base is not None else None, head.tree)
     found: list[Change] = []
     budget = PATCHES_LIMIT
     for number, delta in enumerate(diff.deltas):
-        patch = diff[number] if budget > 0 else None
-        additions = deletions = 0
-        text = None
+        change = Change(delta.new_file.path, _STATUSES.get(delta.status, "modified"))
+        if number < SIDES_LIMIT:
+            change = replace(change, before=_side(odb, delta.old_file), after=_side(odb, delta.new_file))
+        patch = diff[number] if budget > 0 and not change.is_large else None
         if patch is not None:
             _, additions, deletions = patch.line_stats
             size = len(patch.data)
-            if not patch.delta.is_binary and size <= PATCH_LIMIT:
-                text = patch.data.decode(errors="replace")
+            is_shown = not patch.delta.is_binary and size <= PATCH_LIMIT
+            text = patch.data.decode(errors="replace") if is_shown else None
+            change = replace(change, additions=additions, deletions=deletions, patch=text)
             budget -= min(size, PATCH_LIMIT)
-        status = _STATUSES.get(delta.status, "modified")
-        found.append(Change(delta.new_file.path, status, additions, deletions, text))
+        found.append(change)
     return found
 
 
@@ -189,6 +203,13 @@ def diff(base: pygit2.Commit, head: pygit2.Commit) -> str:
 
 def _difference(before: pygit2.Tree | None, after: pygit2.Tree) -> pygit2.Diff:
     return before.diff_to_tree(after) if before is not None else after.diff_to_tree(swap=True)
+
+
+def _side(odb: pygit2.Odb, file: pygit2.DiffFile) -> Entry | None:
+    """What is there on one side of a difference; None for nothing, and for a commit of another repository."""
+    if file.mode in (FileMode.UNREADABLE, FileMode.COMMIT):
+        return None
+    return trees.describe(odb, file.path, "file", str(file.id))
 
 
 def _common_folder(paths: set[str]) -> str:

@@ -19,6 +19,7 @@ from lmcommons.hub.repos.contents import Contents
 from lmcommons.hub.repos.git import RefChange, full_ref
 from lmcommons.hub.repos.pack import PackWriter
 from lmcommons.hub.repos.reachability import named_objects
+from lmcommons.hub.repos.references import HIDDEN
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.repos.rewriting import Rewriter
 
@@ -46,7 +47,9 @@ class LargeFiles:
     def listing(self, repository: Repository, after: str = "", limit: int = 1_000) -> tuple[list[LargeFile], bool]:
         """The objects of a repository in the order of their sha256, from after one, and whether there are more."""
         chosen = select(RepositoryObject).where(
-            RepositoryObject.repository_id == repository.id, RepositoryObject.sha256 > after
+            RepositoryObject.repository_id == repository.id,
+            RepositoryObject.sha256 > after,
+            RepositoryObject.withheld.is_(False),
         )
         with self._database.read() as session:
             rows = list(session.scalars(chosen.order_by(RepositoryObject.sha256).limit(limit + 1)))
@@ -90,7 +93,7 @@ class LargeFiles:
 
     def _rewrite(self, actor: Actor, repository: Repository, sha256s: set[str]) -> None:
         git = self._repositories.git(repository)
-        refs = git.all_refs()
+        refs = git.all_refs(hidden=True)
         unwanted = {bytes.fromhex(named.oid) for named in named_objects(git.path) if named.sha256 in sha256s}
         # In the repository, because what is written is renamed to its place there.
         with storage_errors(), tempfile.TemporaryDirectory(prefix="tmp_objdir-", dir=git.path / "objects") as directory:
@@ -102,7 +105,8 @@ class LargeFiles:
         if any(refusals.values()):
             raise Conflict("The repository was changed meanwhile; nothing was removed; try again")
         for change in changes:
-            self._commits.moved(actor, repository, change.ref, change.before, change.after)
+            if not change.ref.startswith(HIDDEN):
+                self._commits.moved(actor, repository, change.ref, change.before, change.after)
 
 
 @lru_cache(maxsize=4)  # listings at a time, each of which asks for its pages one after the other

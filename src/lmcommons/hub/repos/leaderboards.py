@@ -205,5 +205,6 @@ def _current() -> ColumnElement[bool]:
         Discussion.repository_id == EvaluationResult.repository_id,
         Discussion.number == number,
         Discussion.status == DiscussionStatus.OPEN,
+        Discussion.withheld.is_(False),
     )
     return or_(number.is_(None), is_open)

@@ -1,6 +1,7 @@
 """What repositories were made from, and what was made from them.
 
-Cards name datasets and base models, and a `recipe.yaml` its inputs with their revisions. What the head of the default
+Cards name datasets and base models, and a `recipe.yaml` its inputs with their revisions: a name without one may be a
+folder of its writer's, which nobody else can see, and is left out. What the head of the default
 branch says is kept as rows, an index of git like the rest of `index.py`. Names that are not on this hub, or that an
 actor may not know of, are ends of the walk.
 """
@@ -170,27 +171,29 @@ def _of_recipe(recipe: Any, type_: RepositoryType) -> Iterator[Source | None]:
     finetuning = _part(recipe, "finetuning")
     if finetuning:
         if finetuning.get("initial_weights") != "random":
-            yield _source(RepositoryType.MODEL, finetuning.get("model"), Relation.FINETUNE, RECIPE, full=True)
+            yield _source(RepositoryType.MODEL, finetuning.get("model"), Relation.FINETUNE, RECIPE, pinned=True)
         path = _part(finetuning, "data").get("path")
-        yield _source(RepositoryType.DATASET, path, Relation.TRAINED_ON, RECIPE, full=True)
+        yield _source(RepositoryType.DATASET, path, Relation.TRAINED_ON, RECIPE, pinned=True)
         return
     relation = Relation.SOURCE if type_ is RepositoryType.DATASET else Relation.TRAINED_ON
     published = _part(recipe, "provenance").get("dataset")
     if published is not None and type_ is RepositoryType.MODEL:
-        yield _source(RepositoryType.DATASET, published, relation, RECIPE, full=True)
+        yield _source(RepositoryType.DATASET, published, relation, RECIPE, pinned=True)
         return
     read = _part(recipe, "data").get("sources")
     for source in read if isinstance(read, list) else []:
         if isinstance(source, dict) and source.get("type") == "hub":
             name, revision = source.get("repository"), source.get("revision")
             written = f"{name}@{revision}" if isinstance(revision, str) else name
-            yield _source(RepositoryType.DATASET, written, relation, RECIPE, full=True)
+            yield _source(RepositoryType.DATASET, written, relation, RECIPE)
 
 
-def _source(type_: RepositoryType, text: Any, relation: Relation, file: str, *, full: bool = False) -> Source | None:
-    """What a text names; with `full` only `namespace/name[@revision]`, for it may be a path of its writer's."""
+def _source(type_: RepositoryType, text: Any, relation: Relation, file: str, *, pinned: bool = False) -> Source | None:
+    """What a text names; with `pinned` only `namespace/name@revision`."""
     match = _NAME.fullmatch(text) if isinstance(text, str) else None
-    if match is None or match["name"].startswith(".") or (full and "/" not in match["name"]):
+    if match is None or match["name"].startswith("."):
+        return None
+    if pinned and ("/" not in match["name"] or match["revision"] is None):
         return None
     return Source(type_, match["name"], relation, match["revision"], file)
 

@@ -20,7 +20,7 @@ class LockExists(Conflict):
     """Somebody, who may be the same account, holds `lock` on the path."""
 
     def __init__(self, lock: LfsLock) -> None:
-        super().__init__(f"{lock.path} is locked by {lock.owner.name} already")
+        super().__init__("{path} is locked by {name} already", path=lock.path, name=lock.owner.name)
         self.lock = lock
 
 

@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lmcommons.files import sync_directory
@@ -44,6 +44,18 @@ def merge_packs(path: Path) -> None:
         result = _git(path, "repack", "--geometric=2", "-d", "--quiet")
         if result.returncode:
             LOGGER.warning("%s: packs could not be merged: %s", path, result.stderr.strip())
+
+
+def fetch(path: Path, source: Path, refs: Iterable[str]) -> None:
+    """Give the repository at `path` refs of another one, and the objects that they lead to.
+
+    Raises:
+        OSError: git cannot; what it says.
+    """
+    command = ("fetch", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", "--stdin")
+    result = _git(path, *command, str(source), asked="".join(f"{ref}:{ref}\n" for ref in refs))
+    if result.returncode:
+        raise OSError(errno.EIO, result.stderr.strip())
 
 
 def move_refs(path: Path, changes: Sequence[RefChange]) -> str | None:

@@ -17,6 +17,7 @@ from pygit2.enums import FileMode
 from lmcommons.hub.errors import Conflict
 from lmcommons.hub.repos.pack import COMPRESSION_LEVEL, OBJECT_KINDS, PackWriter
 
+SHOWN = 10  # paths that a conflict names in its message
 SCRATCH_FIRST = 100  # above the priority of the repository's own stores, so that writes go to the scratch directory
 
 
@@ -24,9 +25,16 @@ class MergeConflict(Conflict):
     """Both sides changed the files at `paths`, each in another way."""
 
     def __init__(self, source: str, target: str, paths: list[str]) -> None:
-        shown = ", ".join(paths[:10]) + (f" and {len(paths) - 10} more" if len(paths) > 10 else "")
+        more = len(paths) - SHOWN
         super().__init__(
-            f"{source} cannot be merged into {target}: both changed {shown}", fields={"filesWithConflicts": paths}
+            "{source} cannot be merged into {target}: both changed {paths} and {more} more"
+            if more > 0
+            else "{source} cannot be merged into {target}: both changed {paths}",
+            source=source,
+            target=target,
+            paths=", ".join(paths[:SHOWN]),
+            more=more,
+            fields={"filesWithConflicts": paths},
         )
         self.paths = paths
 

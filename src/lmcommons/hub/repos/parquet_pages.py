@@ -1,44 +1,63 @@
 """What the pages of a Parquet file unpack to, by their own headers: pyarrow makes room for whatever a header claims.
 
+A few bytes can stand for billions of values: runs of one value, and of list items in one row, have only their length
+written down. So bytes and values are both counted before any is read.
+
 A page's header is a struct of Thrift's compact protocol before it. Sources: `PageHeader` in
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift, and
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
 """
 
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from lmcommons.hub.errors import Malformed
 
 UNPACKED, PACKED, DATA_PAGE, DATA_PAGE_V2 = 2, 3, 5, 8  # fields of a page's header
 COUNT = 1  # the field of a data page's own header that counts its values
+ENCODINGS = {DATA_PAGE: 2, DATA_PAGE_V2: 4}  # the field of such a header that says how they are written
+WITH_LENGTHS = (6, 7)  # DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY: the lengths of all values of a page come first
 PAGES_LIMIT = 10_000  # of a column in a row group that are looked at
 
 
-def largest_page(file: BinaryIO, column: Any, rows: int) -> int:
-    """Bytes of the largest page, unpacked, among those that the first rows of a column are read from.
+class Demand(NamedTuple):
+    """What reading a column takes: bytes of its largest page, unpacked, and values that may be in memory at once."""
+
+    size: int
+    values: int
+
+
+def demand(file: BinaryIO, column: Any, rows: int, *, repeated: bool) -> Demand:
+    """What it takes to read the first rows of a column one batch after the other.
 
     Args:
         column: pyarrow's `ColumnChunkMetaData`.
-        rows: how many; where a row may have several values, all pages are looked at.
+        rows: how many.
+        repeated: a row may have several values, and one row may have nearly all: all pages are looked at.
 
     Raises:
         ValueError: a header cannot be read, or there are too many.
     """
     position = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
     end = position + column.total_compressed_size
-    largest, values = 0, rows if "." not in column.path_in_schema else column.num_values
+    largest, held, left = 0, 0, column.num_values if repeated else rows
     for _ in range(PAGES_LIMIT):
-        if values <= 0 or position >= end:
-            return largest
+        if left <= 0 or position >= end:
+            return Demand(largest, held)
         file.seek(position)
         header = _struct(file)
         unpacked, packed = header.get(UNPACKED), header.get(PACKED)
         if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0:
             raise Malformed("cannot be read as parquet: a page without a size")
         largest = max(largest, unpacked)
-        data = header.get(DATA_PAGE) or header.get(DATA_PAGE_V2)
-        if isinstance(data, dict):
-            values -= data.get(COUNT) or 0
+        for kind, encoding in ENCODINGS.items():
+            data = header.get(kind)
+            if isinstance(data, dict):
+                count = data.get(COUNT) or 0
+                left -= count
+                if repeated:
+                    held += count
+                elif data.get(encoding) in WITH_LENGTHS:
+                    held = max(held, count)
         position = file.tell() + packed
     raise Malformed("cannot be shown: a column of more than {limit:,} pages in a row group", limit=PAGES_LIMIT)
 

@@ -36,6 +36,7 @@ from lmcommons.hub.repos.git import (
     RefChange,
     check_ref_name,
 )
+from lmcommons.hub.repos.hidden import VISIBLE
 from lmcommons.hub.repos.maintenance import git_environment
 from lmcommons.hub.repos.operations import PATH_LIMIT, check_name
 from lmcommons.hub.repos.pointers import POINTER_SIZES, parse_pointer
@@ -223,6 +224,24 @@ def parse(sent: bytes | bytearray) -> tuple[Push, int] | None:
     return Push(tuple(changes), capabilities), at + 4
 
 
+def whole_packets(sent: bytes) -> int:
+    """How many bytes at the beginning of `sent` are pkt-lines that are all there.
+
+    Raises:
+        BadRequest: what follows is none.
+    """
+    at = 0
+    while len(sent) >= at + 4:
+        try:
+            length = max(int(sent[at : at + 4], 16), 4)  # shorter ones are marks: gitprotocol-common(5)
+        except ValueError as error:
+            raise BadRequest("The request is not made of pkt-lines") from error
+        if len(sent) < at + length:
+            break
+        at += length
+    return at
+
+
 def packet(line: bytes) -> bytes:
     """A pkt-line: its length, itself included, in four hexadecimal digits, then the bytes."""
     return b"%04x%s" % (len(line) + 4, line)
@@ -341,7 +360,7 @@ def _new_objects(repository: Path, incoming: Path, tips: Iterable[str]) -> Itera
         asked.write("".join(f"{tip}\n" for tip in tips).encode())
         asked.seek(0)
         process = subprocess.Popen(
-            ["git", f"--git-dir={repository}", "rev-list", "--objects", "--stdin", "--not", "--all"],
+            ["git", f"--git-dir={repository}", "rev-list", "--objects", "--stdin", "--not", *VISIBLE],
             stdin=asked,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -12,9 +12,10 @@ from pygit2.enums import AttrCheck
 
 from lmcommons.hub.errors import BadRequest, EntryNotFound, RepositoryNotFound, RevisionNotFound
 from lmcommons.hub.repos import history, maintenance, trees
+from lmcommons.hub.repos.hidden import is_hidden
 from lmcommons.hub.repos.history import Change, Commit
 from lmcommons.hub.repos.merge import merge
-from lmcommons.hub.repos.references import BRANCHES, PULL_REQUESTS, TAGS, Ref, Refs, full_ref, is_ref
+from lmcommons.hub.repos.references import BRANCHES, HIDDEN, PULL_REQUESTS, TAGS, Ref, Refs, full_ref, is_ref
 from lmcommons.hub.repos.trees import Entry, Listings
 
 DEFAULT_BRANCH = "main"
@@ -68,10 +69,15 @@ class GitReader:
                         refs.append(Ref(ref.removeprefix(prefix), ref, str(target.id)))
         return Refs(tuple(found[BRANCHES]), tuple(found[TAGS]), tuple(found[PULL_REQUESTS]))
 
-    def all_refs(self) -> dict[str, str]:
-        """Every ref and the object that it is at: of an annotated tag, the tag itself."""
+    def all_refs(self, *, hidden: bool = False) -> dict[str, str]:
+        """Every ref and the object that it is at: of an annotated tag, the tag itself.
+
+        Args:
+            hidden: also those of pull requests that moderators hid.
+        """
         repository = self._open()
-        return {ref: str(repository.references[ref].target) for ref in sorted(repository.references)}
+        refs = sorted(ref for ref in repository.references if hidden or not ref.startswith(HIDDEN))
+        return {ref: str(repository.references[ref].target) for ref in refs}
 
     def entries(
         self, commit: str, path: str = "", *, recursive: bool = False, start: int = 0, limit: int | None = None
@@ -159,6 +165,12 @@ class GitReader:
         walk = history.between(repository, self._commit(repository, base), self._commit(repository, head))
         return [history.describe(commit) for commit in islice(walk, limit)]
 
+    def distance(self, base: str, head: str) -> tuple[int, int]:
+        """How many commits `head` has in its history that `base` lacks, and how many `base` has that `head` lacks."""
+        repository = self._open()
+        ahead, behind = repository.ahead_behind(self._commit(repository, head).id, self._commit(repository, base).id)
+        return ahead, behind
+
     def diff(self, base: str, head: str) -> str:
         """What differs from `base` to `head`, as git's unified text, within `history.DIFF_LIMIT`."""
         repository = self._open()
@@ -176,7 +188,7 @@ class GitReader:
         repository = self._open()
         head = self._commit(repository, commit)
         before = self._commit(repository, base) if base is not None else next(iter(head.parents), None)
-        return history.changes(before, head)
+        return history.changes(repository.odb, before, head)
 
     def tracked_by_lfs(self, revision: str, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that the `.gitattributes` of `revision` send to LFS, whether or not they exist yet."""
@@ -215,7 +227,7 @@ class GitReader:
         if re.fullmatch(r"[0-9a-f]{7,40}", revision):
             with suppress(ValueError):  # an ambiguous beginning of an id
                 named = repository.get(revision)
-                if isinstance(named, pygit2.Commit):
+                if isinstance(named, pygit2.Commit) and not is_hidden(self.path, str(named.id)):
                     return named
         raise RevisionNotFound("revision {revision!r}: no such branch, tag or commit", revision=revision)
 

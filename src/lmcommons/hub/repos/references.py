@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pygit2
 
 from lmcommons.hub.errors import BadRequest
+from lmcommons.hub.words import Words
 
 ZERO = "0" * 40  # git's word for the object of a ref that is not there
 NAME_LIMIT = 200  # characters of a branch or tag name
@@ -13,6 +14,7 @@ REF_LIMIT = 1000  # bytes of a full ref that libgit2 can look up
 PART_LIMIT = 250  # bytes between two slashes: a file's name, with git's `.lock` after it
 
 BRANCHES, TAGS, PULL_REQUESTS = "refs/heads/", "refs/tags/", "refs/pr/"
+HIDDEN = "refs/hidden/"  # what moderators hid: see `hidden.py`
 KINDS = {BRANCHES: "branch", TAGS: "tag", PULL_REQUESTS: "pull_request"}
 
 
@@ -72,7 +74,7 @@ def check_ref_name(ref: str) -> None:
     ):
         raise BadRequest(
             "Invalid reference for a {kind}: {name!r} is no name for git, or reads as a commit or a ref",
-            kind=kind,
+            kind=Words("branch") if kind == "branch" else Words("tag"),
             name=name[:NAME_LIMIT],
         )
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import check_name, find_account, require_room, stored_in
-from lmcommons.hub.accounts.permissions import Action, Actor, allowed, readable, require
+from lmcommons.hub.accounts.permissions import Action, Actor, allowed, operates, readable, require
 from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
@@ -37,6 +37,7 @@ from lmcommons.hub.repos import downloads, index
 from lmcommons.hub.repos.git import AddFile, GitRepository
 from lmcommons.hub.repos.index import Description
 from lmcommons.hub.repos.trees import Listings
+from lmcommons.hub.words import Words
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Repositories:
         self._database = database
         self._directory = directory
         self._listings = Listings()
+        self.removing: list[Callable[[Session, Repository], None]] = []  # called before a row goes
 
     # ------------------------------------------------------------ finding
 
@@ -115,9 +117,11 @@ class Repositories:
     ) -> Repository:
         """Make a repository with the branches, tags and large objects of another, which the actor may read.
 
-        `private` None is what the other one is. Raises as `create`, and Forbidden past the namespace's quota.
+        `private` None is what the other one is. Raises as `create`, and Forbidden past the namespace's quota, and
+        Conflict when moderators hid the other one.
         """
         require(actor, Action.READ, source)
+        _require_shown(actor, source)
 
         def fill(path: Path, session: Session, made: Repository) -> None:
             require_room(session, made.account, stored_in(session, source.id))
@@ -126,7 +130,7 @@ class Repositories:
                 literal(made.id), RepositoryObject.sha256, RepositoryObject.size, literal(now(), UtcDateTime())
             )
             columns = ("repository_id", "sha256", "size", "created_at")
-            chosen = objects.where(RepositoryObject.repository_id == source.id)
+            chosen = objects.where(RepositoryObject.repository_id == source.id, RepositoryObject.withheld.is_(False))
             session.execute(insert(RepositoryObject).from_select(columns, chosen))
             _record(session, "repository.created", actor, made, source=source.full_name, private=made.private)
 
@@ -141,7 +145,7 @@ class Repositories:
         private: bool | None,
         fill: Callable[[Path, Session, Repository], None],
     ) -> Repository:
-        check_name(name, "Repository")
+        check_name(name, Words("Repository"))
         if actor.is_anonymous:
             raise Unauthorized("You must be signed in to create a repository; send a token with write access")
         try:
@@ -170,11 +174,18 @@ class Repositories:
         return repository
 
     def delete(self, actor: Actor, type_: RepositoryType, full_name: str) -> None:
-        """Delete a repository and its git directory; objects that others share stay."""
+        """Delete a repository and its git directory; objects that others share stay.
+
+        Raises:
+            Conflict: moderators hid it.
+        """
         repository = self.find(actor, type_, full_name, Action.MANAGE)
+        _require_shown(actor, repository)
         with self._database.write() as session:
             row = _present(session, repository.id)
             _record(session, "repository.deleted", actor, row)
+            for listener in self.removing:
+                listener(session, row)
             session.delete(row)
         shutil.rmtree(self._git_path(repository.id), ignore_errors=True)
 
@@ -182,12 +193,13 @@ class Repositories:
         """Rename a repository or give it to another namespace; the former name redirects.
 
         Raises:
-            BadRequest: the new name is not allowed. Conflict: it is taken.
+            BadRequest: the new name is not allowed. Conflict: it is taken, or moderators hid the repository.
             Forbidden: from here or to there, or there is no room in the quota there.
         """
         namespace, _, name = current.partition("/")
-        check_name(name, "Repository")
+        check_name(name, Words("Repository"))
         found = self.find(actor, type_, former, Action.MANAGE)
+        _require_shown(actor, found)
         try:
             with self._database.write() as session:
                 owner = find_account(session, namespace)
@@ -205,7 +217,7 @@ class Repositories:
                 _record(session, "repository.moved", actor, repository, former=previous)
         except IntegrityError as error:
             raise Conflict(
-                "A {type} repository called {current} already exists", type=type_, current=current
+                "A {type} repository called {current} already exists", type=Words(type_), current=current
             ) from error
         return repository
 
@@ -287,7 +299,7 @@ class Repositories:
             return _unlink(session, repository_id, sha256s, before)
 
     def linked_objects(self, repository_id: int, sha256s: Collection[str]) -> dict[str, int]:
-        """Those of the objects that were uploaded to the repository, and their bytes."""
+        """Those of the objects that were uploaded to the repository and are not withheld, and their bytes."""
         return self._objects_where(sha256s, RepositoryObject.repository_id == repository_id)
 
     def known_objects(self, actor: Actor, sha256s: Collection[str]) -> dict[str, int]:
@@ -299,7 +311,8 @@ class Repositories:
         with self._database.read() as session:
             for some in _batches(sha256s):
                 chosen = select(RepositoryObject.sha256, RepositoryObject.size).join(Repository)
-                rows = session.execute(chosen.where(RepositoryObject.sha256.in_(some), condition))
+                there = RepositoryObject.sha256.in_(some) & RepositoryObject.withheld.is_(False)
+                rows = session.execute(chosen.where(there, condition))
                 found.update((sha256, size) for sha256, size in rows)
         return found
 
@@ -343,10 +356,20 @@ def _present(session: Session, repository_id: int) -> Repository:
     return repository
 
 
+def _require_shown(actor: Actor, repository: Repository) -> None:
+    """Return when a repository is not hidden by moderators, or the actor is one."""
+    if repository.hidden and not operates(actor):
+        raise Conflict(
+            "{repository} was hidden by moderators: until it is shown again, its name and its content stay where they "
+            "are; if they should be shown or deleted, say so in an appeal",
+            repository=repository.full_name,
+        )
+
+
 def _exists(repository: Repository) -> Conflict:
     return Conflict(
         "You already created this {type} repo: {repository}",
-        type=repository.type,
+        type=Words(repository.type),
         repository=repository.full_name,
         fields={"path": repository.path},
     )

@@ -10,13 +10,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmcommons.hub.errors import Malformed
-from lmcommons.hub.repos.parquet_pages import largest_page
 from lmcommons.hub.repos.tabular import (
     COLUMNS_LIMIT,
-    DECODED_LIMIT,
     FAILURES,
-    column_chunks,
+    check_row_group,
     open_parquet,
     read_rows,
     reading,
@@ -92,19 +89,7 @@ def _of_parquet(parquet: Any, names: list[str], file: BinaryIO, start: int) -> I
             first += here.num_rows
             if skipped >= here.num_rows:
                 continue
-            if here.total_byte_size * skipped > DECODED_LIMIT * here.num_rows:
-                raise Malformed(
-                    "row {start:,} is too deep in a row group of {size:,} bytes; write smaller ones",
-                    start=start,
-                    size=here.total_byte_size,
-                )
-            unpacked = sum(largest_page(file, column, here.num_rows) for column in column_chunks(here, names))
-            if unpacked > DECODED_LIMIT:
-                raise Malformed(
-                    "row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones",
-                    start=start,
-                    unpacked=unpacked,
-                )
+            check_row_group(file, parquet, group, names, start, skipped, here.num_rows)
             size = max(1, min(BATCH_ROWS, BATCH_BYTES * here.num_rows // max(1, here.total_byte_size)))
             for batch in parquet.iter_batches(batch_size=size, row_groups=[group], columns=names, use_threads=False):
                 if skipped < batch.num_rows:

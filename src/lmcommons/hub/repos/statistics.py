@@ -19,6 +19,7 @@ from lmcommons.hub.database.tables import Progress, Repository, SplitStatistics,
 from lmcommons.hub.errors import HubError
 from lmcommons.hub.repos.datasets import Datasets, choose
 from lmcommons.hub.repos.splits import Split
+from lmcommons.hub.words import Words
 
 if TYPE_CHECKING:
     from lmcommons.hub.repos.summaries import Summary
@@ -30,7 +31,7 @@ LEASE = timedelta(seconds=30)
 REPORTED = 1.0  # seconds between reports of how far it is
 PAUSE = 1.0  # seconds between looks into an empty queue
 WAITING_LIMIT = 500  # splits that wait
-NAME_LIMIT, ERROR_LIMIT = 200, 2_000  # characters
+NAME_LIMIT = 200  # characters
 
 
 class Statistics(Background):
@@ -86,7 +87,7 @@ class Statistics(Background):
                 if row.commit != repository.head:
                     session.delete(row)
                 elif row.attempts >= ATTEMPTS:
-                    row.progress, row.error = Progress.FAILED, "the computation was begun twice and never ended"
+                    row.progress, row.error = Progress.FAILED, Words("the computation was begun twice and never ended")
                 else:
                     row.attempts += 1
                     row.leased_until = now() + LEASE
@@ -125,12 +126,12 @@ class Statistics(Background):
             raise
         except Exception:  # a file that nobody thought of must not hold up the others
             LOGGER.exception("statistics of %s, %s/%s", repository.path, row.config, row.split)
-            error = "the hub failed; its log says how"
+            error = Words("the hub failed; its log says how")
         self._end(row.id, summary, whole=whole, error=error)
 
     def _end(self, number: int, summary: "Summary", *, whole: bool, error: str | None) -> None:
         if error is not None:
-            self._report(number, progress=Progress.FAILED, rows=summary.rows, error=error[:ERROR_LIMIT])
+            self._report(number, progress=Progress.FAILED, rows=summary.rows, error=error)
         else:
             found = summary.as_dict() | {"whole": whole}
             self._report(number, progress=Progress.DONE, rows=summary.rows, found=found)

@@ -6,7 +6,7 @@ Parquet is read by row group through its footer; lines of JSON and CSV from thei
 import base64
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.cards import printable
-from lmcommons.hub.repos.parquet_pages import largest_page
+from lmcommons.hub.repos.parquet_pages import demand
 
 BATCH = 100  # rows decoded at a time
 COLUMNS_LIMIT = 200
@@ -29,8 +29,11 @@ CELL_LIMIT = 10_000  # characters of a text
 TEXT_LIMIT = 8 << 20  # bytes of JSON or CSV that are looked through
 FOOTER_LIMIT = 32 << 20  # bytes
 DECODED_LIMIT = 256 << 20  # bytes of a row group that are decompressed to reach its rows, and of pages at a time
+SKIPPED_LIMIT = 100_000_000  # cells that are passed over to reach a row: about two seconds
+VALUES_LIMIT = 1 << 25  # of a row group, that may be in one row or are unpacked before the first is read
 BUFFER = 1 << 18  # bytes read at a time
-FAILURES = (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError)  # of a file that is not what its name says
+# Of a file that is not what its name says.
+FAILURES = (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError, json.JSONDecodeError)
 
 Row = dict[str, Any]
 
@@ -63,8 +66,8 @@ def read_rows(file: BinaryIO, suffix: str, start: int, length: int) -> Rows:
 
 def unreadable(suffix: str, error: Exception) -> ValueError:
     """One of FAILURES in one line."""
-    words = " ".join(str(error).split())[:300] or type(error).__name__
-    return Malformed("cannot be read as {suffix}: {words}", suffix=suffix.removeprefix("."), words=words)
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return Malformed("cannot be read as {suffix}: {reason}", suffix=suffix.removeprefix("."), reason=reason)
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
@@ -132,7 +135,7 @@ def reading(parquet: Any, file: BinaryIO) -> Any:
 
 
 def values(array: pa.Array) -> list[Any]:
-    """The values of an array for Python; equal ones of a dictionary are one object."""
+    """The values of an array for Python, of lists the first 10,000; equal ones of a dictionary are one object."""
     type_ = array.type
     if pa.types.is_dictionary(type_):
         used = pc.unique(array.indices.drop_null())
@@ -144,6 +147,7 @@ def values(array: pa.Array) -> list[Any]:
         there = array.is_valid().to_pylist()
         return [dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(there, fields, strict=True)]
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        array = pc.list_slice(array, 0, CELL_LIMIT, return_fixed_size_list=False)  # which is all that is shown
         flat = iter(values(array.flatten()))
         lengths = pc.list_value_length(array).to_pylist()
         return [None if length is None else list(islice(flat, length)) for length in lengths]
@@ -163,31 +167,56 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
         first += here.num_rows
         if skipped >= here.num_rows or len(rows) >= length:
             continue
-        if here.total_byte_size * (skipped + length) > DECODED_LIMIT * here.num_rows:
-            raise Malformed(
-                "row {start:,} is too deep in a row group of {size:,} bytes; write smaller ones",
-                start=start,
-                size=here.total_byte_size,
-            )
-        needed = skipped + length + BATCH
-        unpacked = sum(largest_page(file, column, needed) for column in column_chunks(here, schema.names))
-        if unpacked > DECODED_LIMIT:
-            raise Malformed(
-                "row {start:,} is in pages of {unpacked:,} bytes when unpacked; write smaller ones",
-                start=start,
-                unpacked=unpacked,
-            )
+        reached = skipped + length
+        check_row_group(file, parquet, group, schema.names, start, reached, reached + BATCH)
         rows += _of_batches(parquet, group, schema.names, skipped, length - len(rows))
     return Rows(schema, rows, total, total)
 
 
-def column_chunks(row_group: Any, names: list[str]) -> Iterator[Any]:
-    """The columns of a row group that these columns of the table are made of."""
+def check_row_group(
+    file: BinaryIO, parquet: Any, group: int, names: list[str], start: int, reached: int, needed: int
+) -> None:
+    """Return when the rows of a row group, from number `start` of the file, can be read in bounded time and memory.
+
+    Args:
+        names: of the columns that are read.
+        reached: rows that are passed over before an answer.
+        needed: rows whose pages may be unpacked.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    here = parquet.metadata.row_group(group)
+    if here.total_byte_size * reached > DECODED_LIMIT * here.num_rows:
+        raise Malformed(
+            "row {start:,} is too deep in a row group of {size:,} bytes; write smaller ones",
+            start=start,
+            size=here.total_byte_size,
+        )
+    if reached * len(names) > SKIPPED_LIMIT:
+        raise Malformed(
+            "row {start:,} is too deep in a row group of {rows:,} rows; write smaller ones",
+            start=start,
+            rows=here.num_rows,
+        )
     paths = tuple(f"{name}." for name in names)
-    for number in range(row_group.num_columns):
-        column = row_group.column(number)
-        if f"{column.path_in_schema}.".startswith(paths):
-            yield column
+    demands = [
+        demand(file, here.column(number), needed, repeated=parquet.schema.column(number).max_repetition_level > 0)
+        for number in range(here.num_columns)
+        if f"{here.column(number).path_in_schema}.".startswith(paths)
+    ]
+    if (unpacked := sum(size for size, _ in demands)) > DECODED_LIMIT:
+        raise Malformed(
+            "row {start:,} is in pages of {size:,} bytes when unpacked; write smaller ones", start=start, size=unpacked
+        )
+    if (held := sum(count for _, count in demands)) > VALUES_LIMIT:
+        raise Malformed(
+            "row {start:,} is in a row group with {count:,} values in lists or in one page, and at most {limit:,} are "
+            "read; write smaller ones",
+            start=start,
+            count=held,
+            limit=VALUES_LIMIT,
+        )
 
 
 def _of_batches(parquet: Any, group: int, names: list[str], skipped: int, length: int) -> list[Row]:
@@ -228,13 +257,21 @@ def _json(file: BinaryIO, start: int, length: int) -> Rows:
         rows, known = found[start : start + length], len(found)
     else:
         lines = [line for line in content.split(b"\n") if line.strip()]
-        rows, known = [json.loads(line) for line in lines[start : start + length]], len(lines)
+        chosen = lines[start : start + length]
+        rows, known = [_parsed(line, number) for number, line in enumerate(chosen, start)], len(lines)
     for number, row in enumerate(rows, start):
         if not isinstance(row, dict):
             raise Malformed("row {number} is not a JSON object", number=number)
     names = list(dict.fromkeys(name for row in rows for name in row))[:COLUMNS_LIMIT]
     schema = pa.schema([(name, _type([row.get(name) for row in rows])) for name in names])
     return Rows(schema, rows, known, known if whole else None)
+
+
+def _parsed(line: bytes, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise Malformed("row {number} is not JSON: {reason}", number=number, reason=error) from error
 
 
 def _beginning(file: BinaryIO) -> tuple[bytes, bool]:

@@ -224,7 +224,7 @@ def _parts(file: BinaryIO, tensor: Tensor, limit: int) -> Iterator[memoryview]:
         file.seek(start)
         block = memoryview(file.read(size))
         if len(block) != size:
-            raise Malformed("the file ends within tensor {tensor!a}", tensor=tensor.name[:100])
+            raise Malformed("the file ends within tensor {name!a}", name=tensor.name[:100])
         yield from (block[part : part + PART * width] for part in range(0, size, PART * width))
 
 

@@ -50,8 +50,8 @@ class Uploads:
         require(actor, Action.DISCUSS, repository)
         if announced > FILE_LIMIT:
             raise TooLarge(
-                "A file of {announced:,} bytes; browsers send at most {limit:,}: use `hf upload`",
-                announced=announced,
+                "A file of {size:,} bytes; browsers send at most {limit:,}: use `hf upload`",
+                size=announced,
                 limit=FILE_LIMIT,
             )
         self._accounts.require_room(repository.account_id, announced)
@@ -87,8 +87,8 @@ class Uploads:
         small = sum(file.size for path, file in files.items() if path not in large)
         if small > SMALL_LIMIT:
             raise TooLarge(
-                "{small:,} bytes of small files in one upload; at most {limit:,}: send fewer at once",
-                small=small,
+                "{size:,} bytes of small files in one upload; at most {limit:,}: send fewer at once",
+                size=small,
                 limit=SMALL_LIMIT,
             )
         return [

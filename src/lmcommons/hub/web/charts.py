@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lmcommons.hub.web.formatting import count
 
 BOX = 1000  # units of the plot's inside, across and down
+MARK = 15  # units to either side of the only point of a curve
 OUTLIERS = 0.01  # of the values at each end that do not stretch the axis when they lie far from the others
 STRETCH = 1.5  # times the range of the others
 TICKS = 5  # at most, across or up
@@ -60,20 +61,23 @@ class Interval:
 
 
 def line_chart(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> LineChart:
-    """Curves by name, each the places across and the values of its points; there must be a point."""
+    """Curves by name, each the places across and the values of its points; there must be a point.
+
+    A curve of one point is drawn as a short line.
+    """
     across = [x for xs, _ in curves.values() for x in xs]
     left, right = min(across), max(across)
     low, high = _reach(sorted(y for _, ys in curves.values() for y in ys))
-    lines = [
-        Line(
-            name,
-            " ".join(
-                f"{_part(x, left, right) * BOX:.0f},{BOX - _part(min(max(y, low), high), low, high) * BOX:.0f}"
-                for x, y in zip(xs, ys, strict=True)
-            ),
-        )
-        for name, (xs, ys) in curves.items()
-    ]
+    lines = []
+    for name, (xs, ys) in curves.items():
+        points = [
+            (_part(x, left, right) * BOX, BOX - _part(min(max(y, low), high), low, high) * BOX)
+            for x, y in zip(xs, ys, strict=True)
+        ]
+        if len(points) == 1:
+            [(x, y)] = points
+            points = [(max(x - MARK, 0), y), (min(x + MARK, BOX), y)]
+        lines.append(Line(name, " ".join(f"{x:.0f},{y:.0f}" for x, y in points)))
     return LineChart(lines, _ticks(left, right), _ticks(low, high, down=True))
 
 

@@ -2,13 +2,14 @@
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from markupsafe import Markup
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed
@@ -28,8 +29,10 @@ from lmcommons.hub.errors import HubError, TooLarge, storage_errors
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web import markdown
 from lmcommons.hub.web.lookup import place
+from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.uploads import Files
 from lmcommons.hub.web.visitors import Form, visitor
+from lmcommons.hub.words import Words
 
 MEMORY = 1 << 20  # bytes of a file that are kept in memory
 ATTACHED = 10  # files that one comment brings
@@ -104,7 +107,7 @@ class Speech:
     def versions(self, event: DiscussionEvent) -> list[Markup]:
         """The texts that a comment had and has, the first one first."""
         known = self._hub.mentions.known(version.text for version in event.versions)
-        return [html(version.text, self._repository, self._branch, known) for version in event.versions]
+        return [html(self._hub, version.text, self._repository, self._branch, known) for version in event.versions]
 
     def _said(self, event: DiscussionEvent, known: Mapping[str, str], thread: Thread | None) -> Said:
         if event.kind not in COMMENTS:
@@ -113,7 +116,7 @@ class Speech:
         own = shown and self._discusses and event.author_id is not None and event.author_id == self._actor.account_id
         return Said(
             event,
-            html(event.versions[-1].text, self._repository, self._branch, known) if shown else None,
+            html(self._hub, event.versions[-1].text, self._repository, self._branch, known) if shown else None,
             own,
             own or (shown and self._writes),
             reacted(self._actor, self._reactions.get(event.id, {})),
@@ -128,9 +131,9 @@ def reacted(actor: Actor, found: Mapping[Emoji, Sequence[str]]) -> list[Reacted]
     return [Reacted(emoji, SYMBOLS[emoji], names, actor.name in names) for emoji, names in found.items()]
 
 
-def html(text: str, repository: Repository, branch: str, known: Mapping[str, str]) -> Markup:
+def html(hub: Hub, text: str, repository: Repository, branch: str, known: Mapping[str, str]) -> Markup:
     """A comment's Markdown as HTML; the `known` names that it mentions are links."""
-    rendered = markdown.render(text, place(repository, branch, ""))
+    rendered = markdown.render(text, place(hub, repository, branch, ""))
     return _with_mentions(rendered, known) if known else rendered
 
 
@@ -210,17 +213,45 @@ class Draft:
         return 400 if self.error else 200
 
 
-def written(request: Request, repository: Repository, branch: str, form: Form, files: Files) -> Draft:
+def take(
+    request: Request,
+    repository: Repository,
+    form: Form,
+    files: Files,
+    act: Callable[[str], str],
+    shown: Callable[[Draft], Response],
+) -> Response:
+    """The answer to a form with a text: the way to the address that `act` returns for the text.
+
+    Where a preview was asked for, or the text is not taken, it is the page that `shown` makes of what was written; of a
+    preview that a script asked for, the preview alone.
+    """
+    draft = _written(request, repository, form, files)
+    if draft.preview is not None and wants_part(request):
+        return page(request, "discussions/preview.html", draft=draft)
+    if draft.preview is not None or draft.error:
+        return shown(draft)
+    try:
+        return RedirectResponse(act(draft.text), 303)
+    except HubError as error:
+        return shown(replace(draft, error=error.message))
+
+
+def _written(request: Request, repository: Repository, form: Form, files: Files) -> Draft:
     """What a form brings: its text with the files that came with it; `preview` only where that was asked for."""
     text = form.get("text", "").replace("\r\n", "\n")
     for name, sink in files:
         if sink.kept is not None:
             text = f"{text.rstrip()}\n\n{attachment(name, sink.kept)}\n".lstrip("\n")
-    error = next((f"{name}: {sink.error.message}" for name, sink in files if sink.error is not None), None)
+    error = next(
+        (Words("{file}: {reason}", file=name, reason=sink.error) for name, sink in files if sink.error is not None),
+        None,
+    )
     preview = None
     if form.get("do") == "preview":
         hub: Hub = request.app.state.hub
-        preview = html(text, repository, branch, hub.mentions.known([text])) if text.strip() else Markup()
+        branch = hub.repositories.git(repository).default_branch
+        preview = html(hub, text, repository, branch, hub.mentions.known([text])) if text.strip() else Markup()
     return Draft(text, preview, error, form)
 
 

@@ -3,6 +3,7 @@
 from babel import negotiate_locale
 from starlette.requests import Request
 
+from lmcommons.hub.web.visitors import visitor_known
 from lmcommons.hub.words import LANGUAGES, SOURCE
 
 COOKIE = "lmc_language"
@@ -10,10 +11,13 @@ MAX_ACCEPTED = 50  # ranges of an Accept-Language header that are looked at
 
 
 def language_of(request: Request) -> str:
-    """What the visitor chose, else what the browser prefers (RFC 9110, 12.5.4), else English."""
-    chosen = request.cookies.get(COOKIE)
-    if chosen in LANGUAGES:
-        return str(chosen)
+    """What the visitor chose in this browser, else for the account, else what the browser prefers, else English.
+
+    What a browser prefers it says as in RFC 9110, 12.5.4.
+    """
+    for chosen in (request.cookies.get(COOKIE), visitor_known(request).language):
+        if chosen in LANGUAGES:
+            return str(chosen)
     accepted = _by_preference(request.headers.get("accept-language", ""))
     return negotiate_locale(accepted, list(LANGUAGES), sep="-") or SOURCE
 

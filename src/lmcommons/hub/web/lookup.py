@@ -41,12 +41,13 @@ def page_of(request: Request, kind: RepositoryType, name: str) -> str | None:
         return None
 
 
-def place(repository: Repository, revision: str, path: str) -> Place:
+def place(hub: Hub, repository: Repository, revision: str, path: str) -> Place:
     """Where relative links of the Markdown file at `path` lead."""
     return Place(
         addresses.at(repository, "blob", revision),
         addresses.at(repository, "resolve", revision),
         path.rpartition("/")[0],
+        hub.settings.public_url,
     )
 
 

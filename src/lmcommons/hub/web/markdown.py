@@ -12,6 +12,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -25,11 +26,14 @@ from mdit_py_plugins.footnote import footnote_plugin
 from lmcommons.hub.web import highlight, math
 
 SUFFIXES = (".md", ".markdown")  # of files that are shown rendered
-MAX_MARKDOWN = 500_000  # characters; of a longer text the beginning is shown
+MAX_MARKDOWN = 500_000  # characters; of a longer text, or one with more marks or tags, the beginning is shown
+MAX_MARKS = 100_000  # signs that may mean something in Markdown: each can cost 10 µs, whatever it comes to mean
+MAX_TAGS = 20_000  # of raw HTML: the parser's time for elements within each other grows with the square
 MAX_PARAGRAPH = 5_000  # characters; links and emphasis in more would cost time that grows with the square
 CACHE_LIMIT = 32_000_000  # characters of HTML that are kept
 ID_PREFIX = "card-"  # keeps a card's anchors apart from the page's own
 BARE_ADDRESS = re.compile(r"(?<![A-Za-z0-9])https?://[!#-;=?-~]*[A-Za-z0-9/#=&%+_~-]")  # ends before 。 and the like
+MARK, TAG = re.compile(r"[!-/:-@\[-`{-~\n]"), re.compile("<")
 EMBEDDED_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 
 ALERTS = ("note", "tip", "important", "warning", "caution")
@@ -53,11 +57,12 @@ ATTRIBUTES["details"] = {"open"}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a Markdown file lies: page addresses of its repository at one revision, and the folder it is in."""
+    """Where a Markdown file lies: page addresses of its repository at one revision, its folder, and its hub."""
 
     blob: str  # prefix of file pages, such as /ada/model/blob/main
     resolve: str  # prefix of raw files, such as /ada/model/resolve/main
     folder: str = ""
+    hub: str = ""  # as others see it, such as https://hub.example.org
 
 
 class _Cache:
@@ -97,9 +102,13 @@ def render(markdown: str, place: Place) -> Markup:
 
 def beginning(markdown: str) -> str:
     """The text, or as many whole lines of it as are rendered."""
-    if len(markdown) <= MAX_MARKDOWN:
+    end = min(len(markdown), MAX_MARKDOWN)
+    for sign, limit in ((MARK, MAX_MARKS), (TAG, MAX_TAGS)):
+        if end > limit and (first_too_many := next(islice(sign.finditer(markdown, 0, end), limit, None), None)):
+            end = first_too_many.start()
+    if end == len(markdown):
         return markdown
-    return markdown[: markdown.rfind("\n", 0, MAX_MARKDOWN) + 1] or markdown[:MAX_MARKDOWN]
+    return markdown[: markdown.rfind("\n", 0, end) + 1] or markdown[:end]
 
 
 def _render(markdown: str, place: Place) -> Markup:
@@ -136,6 +145,8 @@ def _link(target: str, place: Place) -> str | None:
 
 
 def _image(target: str, place: Place) -> str | None:
+    if place.hub and target.startswith(f"{place.hub}/"):
+        target = target.removeprefix(place.hub)
     parts = urlsplit(target)
     if parts.scheme or parts.netloc:
         # An image of another host would tell that host who reads the card: its text is shown instead.
@@ -201,7 +212,8 @@ def _link_addresses(children: list[Token]) -> Iterator[Token]:
         yield Token("text", "", 0, content=token.content[start:])
 
 
-def _parser() -> MarkdownIt:
+def parser() -> MarkdownIt:
+    """A parser of the dialect."""
     parser = MarkdownIt(
         "commonmark",
         {
@@ -218,4 +230,4 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-_MARKDOWN = _parser()
+_MARKDOWN = parser()

@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 MAX_FORMULA = 2_000  # characters
-MAX_FORMULAS = 2_000  # of a text
+MAX_FORMULAS, MAX_IN_ALL = 2_000, 100_000  # of a text, and their characters
 BRACKETS = {r"\(": r"\)", r"\[": r"\]"}
 DISPLAYED = ("$$", r"\[")
 
@@ -68,8 +68,8 @@ def _brackets(state: StateInline, silent: bool) -> bool:
 def _render(renderer: Any, tokens: Sequence[Token], position: int, options: Any, env: Any) -> str:
     token = tokens[position]
     latex, is_displayed = token.content.strip(), token.markup in DISPLAYED or token.type == "math_block"
-    env["formulas"] = env.get("formulas", 0) + 1
-    if len(latex) <= MAX_FORMULA and env["formulas"] <= MAX_FORMULAS:
+    env["formulas"], env["latex"] = env.get("formulas", 0) + 1, env.get("latex", 0) + len(latex)
+    if len(latex) <= MAX_FORMULA and env["formulas"] <= MAX_FORMULAS and env["latex"] <= MAX_IN_ALL:
         try:
             return _mathml(latex, "block" if is_displayed else "inline")
         except Exception:  # noqa: S110 - the library raises what it stumbles over; the source is shown then

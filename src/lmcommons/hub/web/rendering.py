@@ -7,7 +7,8 @@ from functools import cache, partial
 from typing import Any
 
 from babel import dates, numbers
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -51,11 +52,15 @@ def text(request: Request, template: str, **values: Any) -> str:
         .get_template(template)
         .render(
             hub_url=hub.settings.public_url,
+            ssh_url=hub.settings.ssh_url,
+            ssh_fingerprint=lambda: hub.keys.host_key.get_fingerprint(),
             address=addresses.raw_path(request) + (f"?{request.url.query}" if request.url.query else ""),
             visitor=seen_by,
             may=lambda action, target: allowed(seen_by, Action(action), target),
             can_try=hub.trials.can_try,
             waiting_cases=lambda: hub.moderation.waiting(seen_by),
+            followers=lambda repository: hub.follows.of_repository(seen_by, repository),
+            open_discussions=hub.discussions.count_open,
             likes=lambda repository: hub.likes.likes(seen_by, repository),
             unread=lambda: hub.notifications.unread(seen_by),
             form_secret=form_secret(request.cookies[COOKIE]) if seen_by.name else "",
@@ -67,6 +72,13 @@ def text(request: Request, template: str, **values: Any) -> str:
 def wants_part(request: Request) -> bool:
     """Whether a script asks for what replaces a part of the page that the browser has, not for a whole page."""
     return "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
+
+
+def compile_templates(language: str) -> None:
+    """Make all templates ready in a language; else each would take some 10 ms of the first page that needs it."""
+    environment = _environment(language)
+    for template in environment.list_templates():
+        environment.get_template(template)
 
 
 def asset(request: Request) -> Response:
@@ -119,6 +131,27 @@ def _age(then: datetime, *, language: str) -> str:
     return dates.format_timedelta(then - datetime.now(then.tzinfo), add_direction=True, locale=language, threshold=1)
 
 
+def _duration(seconds: int, *, language: str) -> str:
+    return dates.format_timedelta(seconds, locale=language, threshold=2)
+
+
+class _Compiled(BytecodeCache):
+    """Templates as Python compiled them: what one language has, the others need not compile again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
 @cache
 def _environment(language: str) -> Environment:
     environment = Environment(
@@ -128,6 +161,7 @@ def _environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        finalize=partial(translated, language=language),  # Words are said in the language wherever they stand alone
         extensions=["jinja2.ext.i18n"],
     )
     words = translations(language)
@@ -137,6 +171,7 @@ def _environment(language: str) -> Environment:
         "at": addresses.at,
         "age": partial(_age, language=language),
         "count": formatting.count,
+        "duration": partial(_duration, language=language),
         "date": partial(_date, language=language),
         "lines": patches.lines,
         "initials": formatting.initials,

@@ -138,9 +138,7 @@ class _Parts:
             self._text = bytearray()
         elif filename := options[b"filename"].decode().replace("%22", '"'):
             if len(self.files) >= self._files_limit:
-                raise TooLarge(
-                    "More than {files_limit} files in one form; send fewer at a time", files_limit=self._files_limit
-                )
+                raise TooLarge("More than {limit} files in one form; send fewer at a time", limit=self._files_limit)
             refuse_others(self._request, self.form, signed_in=True)
             self._sink = self.sinks.enter_context(self._take(self._request, filename))
             self.files.append((filename, self._sink))

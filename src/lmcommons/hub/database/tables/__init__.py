@@ -7,13 +7,16 @@ from lmcommons.hub.database.tables.accounts import (
     BrowserSession,
     DeviceLogin,
     Invitation,
+    LinkPurpose,
+    MailLink,
     Membership,
+    OrganisationInvitation,
     Role,
     SentForm,
     Token,
     TokenRole,
 )
-from lmcommons.hub.database.tables.base import Table, UtcDateTime, now
+from lmcommons.hub.database.tables.base import Mailed, Table, UtcDateTime, now
 from lmcommons.hub.database.tables.buckets import Bucket, BucketChange, BucketFile, ChangeKind, FormerBucketName
 from lmcommons.hub.database.tables.community import (
     Attachment,
@@ -28,6 +31,7 @@ from lmcommons.hub.database.tables.community import (
     DiscussionStatus,
     Follow,
     Like,
+    RepositoryFollow,
     Webhook,
     WebhookDelivery,
     WebhookWatch,
@@ -35,6 +39,8 @@ from lmcommons.hub.database.tables.community import (
 from lmcommons.hub.database.tables.events import Event
 from lmcommons.hub.database.tables.finding import DailyDownloads, EvaluationResult, RepositoryTerms
 from lmcommons.hub.database.tables.git import IndexedHead, LfsLock, PathCommit
+from lmcommons.hub.database.tables.imports import Import
+from lmcommons.hub.database.tables.keys import SshKey
 from lmcommons.hub.database.tables.lineage import LineageLink, Relation
 from lmcommons.hub.database.tables.moderation import CaseStatus, ModerationCase, ModerationReport, ReportedKind
 from lmcommons.hub.database.tables.notifications import MailChoice, Notification, Reason, Watch
@@ -47,6 +53,7 @@ from lmcommons.hub.database.tables.repositories import (
     RepositoryType,
 )
 from lmcommons.hub.database.tables.reviews import Emoji, Reaction, ReviewRequest, Verdict
+from lmcommons.hub.database.tables.runs import RunCurve, RunState, TrainingRun
 from lmcommons.hub.database.tables.statistics import Progress, SplitStatistics
 from lmcommons.hub.database.tables.two_factor import RecoveryCode, TwoFactor
 from lmcommons.hub.database.tables.xet import XetChunk, XetFile, XetGeneration, XetLink, XetSender, XetTerm, XetXorb
@@ -81,16 +88,21 @@ __all__ = [
     "FormerBucketName",
     "FormerName",
     "Gate",
+    "Import",
     "IndexedHead",
     "Invitation",
     "LfsLock",
     "Like",
     "LineageLink",
+    "LinkPurpose",
     "MailChoice",
+    "MailLink",
+    "Mailed",
     "Membership",
     "ModerationCase",
     "ModerationReport",
     "Notification",
+    "OrganisationInvitation",
     "PathCommit",
     "Progress",
     "Reaction",
@@ -99,17 +111,22 @@ __all__ = [
     "Relation",
     "ReportedKind",
     "Repository",
+    "RepositoryFollow",
     "RepositoryObject",
     "RepositoryTag",
     "RepositoryTerms",
     "RepositoryType",
     "ReviewRequest",
     "Role",
+    "RunCurve",
+    "RunState",
     "SentForm",
     "SplitStatistics",
+    "SshKey",
     "Table",
     "Token",
     "TokenRole",
+    "TrainingRun",
     "TwoFactor",
     "UtcDateTime",
     "Verdict",

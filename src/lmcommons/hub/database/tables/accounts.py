@@ -1,13 +1,13 @@
-"""Users, organisations, memberships, and the ways to sign in: tokens, browser sessions, invitations, device logins."""
+"""Users, organisations, memberships, and the ways to sign in: tokens, sessions, invitations, device logins, links."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from lmcommons.hub.database.tables.base import Table, now
+from lmcommons.hub.database.tables.base import Mailed, Table, now
 
 
 class AccountKind(StrEnum):
@@ -45,7 +45,8 @@ class Account(Table):
     name: Mapped[str] = mapped_column(String(96))
     name_key: Mapped[str] = mapped_column(String(96), unique=True)  # lower case: names differ by more than case
     fullname: Mapped[str] = mapped_column(String(200))
-    email: Mapped[str | None] = mapped_column(String(254))
+    email: Mapped[str | None] = mapped_column(String(254))  # not one that waits to be verified: that is in a MailLink
+    language: Mapped[str | None] = mapped_column(String(8))  # chosen for pages and mail
     is_admin: Mapped[bool] = mapped_column(default=False)
     private_by_default: Mapped[bool] = mapped_column(default=False)
     disabled: Mapped[bool] = mapped_column(
@@ -66,6 +67,21 @@ class Membership(Table):
     organisation_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, index=True)
     role: Mapped[Role]
+
+
+class OrganisationInvitation(Mailed, Table):
+    """A user is asked to become a member of an organisation, and has not answered."""
+
+    __tablename__ = "organisation_invitations"
+    __table_args__ = (UniqueConstraint("organisation_id", "user_id"),)
+
+    organisation_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    user_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+    inviter_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
+    role: Mapped[Role]
+    organisation: Mapped[Account] = relationship(foreign_keys=[organisation_id], lazy="joined", innerjoin=True)
+    user: Mapped[Account] = relationship(foreign_keys=[user_id], lazy="joined", innerjoin=True)
+    inviter: Mapped[Account | None] = relationship(foreign_keys=[inviter_id], lazy="joined")
 
 
 class Token(Table):
@@ -132,3 +148,25 @@ class DeviceLogin(Table):
     denied: Mapped[bool] = mapped_column(default=False)
     asked_at: Mapped[datetime | None]  # when the program last asked
     expires_at: Mapped[datetime]
+
+
+class LinkPurpose(StrEnum):
+    """What a link in a mail is for."""
+
+    EMAIL = "email"  # to verify an address
+    PASSWORD = "password"  # to choose a new password  # noqa: S105
+
+
+class MailLink(Mailed, Table):
+    """A link that is sent to an address and works once; its code follows from `salt` and the hub's own secret."""
+
+    __tablename__ = "mail_links"
+    __table_args__ = (UniqueConstraint("account_id", "purpose"),)
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    purpose: Mapped[LinkPurpose]
+    address: Mapped[str] = mapped_column(String(254))
+    salt: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)  # of the code
+    expires_at: Mapped[datetime]
+    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Enum, MetaData, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import JSON, DateTime, Dialect, Enum, MetaData, String, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from lmcommons.hub import words
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -19,6 +21,23 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class Said(TypeDecorator[str]):
+    """A line that readers are told in their own language, cut where it is longer than the column."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self._length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else words.kept(value, self._length)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else words.said_again(value)
 
 
 def now() -> datetime:
@@ -44,3 +63,12 @@ class Table(DeclarativeBase):
             StrEnum, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]
         ),
     }
+
+
+class Mailed:
+    """What is also told by mail: such rows are the queue of what is to be sent (`community/mail.py`)."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    mail_at: Mapped[datetime | None] = mapped_column(index=True)  # of the next attempt to send it; None: no more
+    mail_attempts: Mapped[int] = mapped_column(default=0)

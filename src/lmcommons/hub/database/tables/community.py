@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, f
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
-from lmcommons.hub.database.tables.base import Table, now
+from lmcommons.hub.database.tables.base import Said, Table, now
 from lmcommons.hub.database.tables.events import Event
 from lmcommons.hub.database.tables.repositories import Repository
 
@@ -124,6 +124,16 @@ class Follow(Table):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class RepositoryFollow(Table):
+    """A user follows a repository."""
+
+    __tablename__ = "repository_follows"
+
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class CollectionItemKind(StrEnum):
     """What can be put into a collection; the protocol's names."""
 
@@ -232,7 +242,7 @@ class WebhookDelivery(Table):
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[datetime | None] = mapped_column(index=True)  # of the next attempt; None: no more
     status: Mapped[int | None]  # of the last answer
-    error: Mapped[str | None] = mapped_column(String(300))  # why the last attempt failed
+    error: Mapped[str | None] = mapped_column(Said(300))  # why the last attempt failed
     event: Mapped[Event] = relationship(lazy="joined", innerjoin=True)
 
 
@@ -246,3 +256,4 @@ class Attachment(Table):
     media_type: Mapped[str] = mapped_column(String(32))
     account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    withheld: Mapped[bool] = mapped_column(default=False, server_default=false())  # only in what moderators hid

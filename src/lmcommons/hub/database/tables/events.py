@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from lmcommons.hub.database.tables.base import Table, now
 
@@ -16,6 +16,10 @@ class Event(Table):
     """
 
     __tablename__ = "events"
+    __table_args__ = (  # by whom and about what, the last first
+        Index("ix_events_actor", "actor", "id"),
+        Index("ix_events_name_key", "name_key", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(default=now, index=True)
@@ -23,3 +27,9 @@ class Event(Table):
     actor: Mapped[str | None] = mapped_column(String(96))
     repository_id: Mapped[int | None] = mapped_column(index=True)
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    name_key: Mapped[str | None] = mapped_column(String(193))  # of what it speaks of, when its data has a name
+
+    @validates("data")
+    def _take_name(self, _: str, data: dict[str, Any]) -> dict[str, Any]:
+        self.name_key = data["name"].lower()[:193] if "name" in data else None
+        return data

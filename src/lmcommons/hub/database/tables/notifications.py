@@ -1,13 +1,12 @@
 """What concerns somebody: notifications, the threads that they watch or muted, whether they want mail."""
 
-from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
-from lmcommons.hub.database.tables.base import Table, now
+from lmcommons.hub.database.tables.base import Mailed, Table
 from lmcommons.hub.database.tables.community import Discussion
 from lmcommons.hub.database.tables.repositories import Repository
 
@@ -29,13 +28,12 @@ class Reason(StrEnum):
     MODERATED = "moderated"  # an administrator decided about something of theirs
 
 
-class Notification(Table):
+class Notification(Mailed, Table):
     """Somebody is told of something; shown only while they may see the repository."""
 
     __tablename__ = "notifications"
     __table_args__ = (Index("ix_notifications_account_id_read", "account_id", "read"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), index=True)
     discussion_id: Mapped[int | None] = mapped_column(ForeignKey("discussions.id", ondelete="CASCADE"), index=True)
@@ -43,9 +41,6 @@ class Notification(Table):
     actor_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
     reason: Mapped[Reason]
     read: Mapped[bool] = mapped_column(default=False)
-    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
-    mail_at: Mapped[datetime | None] = mapped_column(index=True)  # of the next attempt to send it; None: no more
-    mail_attempts: Mapped[int] = mapped_column(default=0)
     repository: Mapped[Repository] = relationship(lazy="joined", innerjoin=True)
     discussion: Mapped[Discussion | None] = relationship(lazy="joined")
     actor: Mapped[Account | None] = relationship(foreign_keys=[actor_id], lazy="joined")

@@ -48,6 +48,8 @@ class Repository(Table):
         Index("ix_repositories_type_downloads", "type", "downloads"),
         Index("ix_repositories_type_likes", "type", "likes"),
         Index("ix_repositories_type_trending", "type", "trending"),
+        # All that counts of a list read, so that they do not look into the table, where cards make rows wide.
+        Index("ix_repositories_counted", "type", "parameter_count", "private", "hidden", "account_id", "head"),
         {"sqlite_autoincrement": True},  # the id of a deleted repository is never given to another one
     )
 
@@ -133,3 +135,4 @@ class RepositoryObject(Table):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    withheld: Mapped[bool] = mapped_column(default=False, server_default=false())  # only what moderators hid names it

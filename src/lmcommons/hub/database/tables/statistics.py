@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from lmcommons.hub.database.tables.base import Table, now
+from lmcommons.hub.database.tables.base import Said, Table, now
 
 
 class Progress(StrEnum):
@@ -34,4 +34,4 @@ class SplitStatistics(Table):
     attempts: Mapped[int] = mapped_column(default=0)  # a file may be such that the process dies of it
     rows: Mapped[int] = mapped_column(default=0)  # that were read
     found: Mapped[dict[str, Any] | None]  # as `repos/statistics.py` writes it
-    error: Mapped[str | None] = mapped_column(String(2000))
+    error: Mapped[str | None] = mapped_column(Said(2000))

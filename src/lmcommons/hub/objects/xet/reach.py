@@ -25,6 +25,7 @@ def is_readable(reach: Reach, file_hash: InstrumentedAttribute[str]) -> ColumnEl
     in_repository = exists().where(
         file.hash == file_hash,
         RepositoryObject.sha256 == file.sha256,
+        RepositoryObject.withheld.is_(False),
         Repository.id == RepositoryObject.repository_id,
         reach.repositories,
     )
@@ -44,7 +45,7 @@ def within(chosen: Any, scope: str) -> Any:
     kind, number = parse_scope(scope)
     if kind == "repository":
         chosen = chosen.join(RepositoryObject, RepositoryObject.sha256 == XetFile.sha256)
-        return chosen.where(RepositoryObject.repository_id == number)
+        return chosen.where(RepositoryObject.repository_id == number, RepositoryObject.withheld.is_(False))
     return chosen.join(XetLink, XetLink.file_hash == XetFile.hash).where(XetLink.bucket_id == number)
 
 

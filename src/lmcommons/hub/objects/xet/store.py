@@ -7,7 +7,6 @@ Knowing a hash gives nothing: a file may be made of chunks that its sender sent,
 import io
 import os
 import secrets
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from lmcommons.hub.database.tables import (
 )
 from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, TooLarge, storage_errors
 from lmcommons.hub.objects.blobs import Blobs
+from lmcommons.hub.objects.staged import staged
 from lmcommons.hub.objects.xet.files import Registered, Step, Usable, hash_content, verify_terms
 from lmcommons.hub.objects.xet.hashing import from_text, to_text
 from lmcommons.hub.objects.xet.reach import Reach, is_readable, within
@@ -215,17 +215,12 @@ class XetStore:
         Raises:
             BadRequest: it is not. InsufficientStorage: the disk is full.
         """
-        with storage_errors():
-            handle, name = tempfile.mkstemp(dir=self._blobs.staging)
-            path = Path(name)
-            try:
-                with os.fdopen(handle, "wb", buffering=0) as file:
-                    incoming = IncomingXorb(file)
-                    yield incoming
-                    table = incoming.finish(xet_hash)
-                incoming.inserted = self._store_xorb(account_id, xet_hash, path, table)
-            finally:
-                path.unlink(missing_ok=True)
+        with storage_errors(), staged(self._blobs.staging) as path:
+            with path.open("wb", buffering=0) as file:
+                incoming = IncomingXorb(file)
+                yield incoming
+                table = incoming.finish(xet_hash)
+            incoming.inserted = self._store_xorb(account_id, xet_hash, path, table)
 
     def _store_xorb(self, account_id: int, xet_hash: str, path: Path, table: ChunkTable) -> bool:
         with self._database.read() as session:

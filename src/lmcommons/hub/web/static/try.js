@@ -49,11 +49,11 @@ async function ask(event) {
     const response = await fetch(form.dataset.stream, {
       method: "POST",
       body: new URLSearchParams(new FormData(form)),
-      headers: { Accept: "application/json" },
+      headers: { Accept: "text/html", "HX-Request": "true" },
       signal: asking.signal,
     });
     if (response.ok) await read(response);
-    else fail((await response.json()).error);
+    else fail(await response.text());
   } catch (error) {
     if (error.name !== "AbortError") fail(form.dataset.lost);
   } finally {

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const form = document.getElementById("upload");
-  const input = form.elements.files;
+  const inputs = form.querySelectorAll("input[type=file]");
   const list = document.getElementById("chosen");
   const trouble = document.getElementById("trouble");
   const zone = form.querySelector(".drop");
@@ -17,17 +17,28 @@
   };
 
   const add = (path, file) => {
-    if (chosen.has(path)) chosen.get(path).row.remove();
+    if (path.split("/").includes(".git")) return; // a clone's history is not among its files
     if (chosen.size >= Number(form.dataset.limit) && !chosen.has(path)) return say(form.dataset.many);
+    if (chosen.has(path)) chosen.get(path).row.remove();
     const row = document.createElement("li");
     const name = document.createElement("span");
     const bar = document.createElement("progress");
+    const out = document.createElement("button");
+    out.type = "button";
+    out.className = "button quiet";
+    out.textContent = "×";
+    out.setAttribute("aria-label", `${form.dataset.leaveOut} ${path}`);
+    out.addEventListener("click", () => {
+      if (button.disabled) return;
+      chosen.delete(path);
+      row.remove();
+    });
     name.textContent = path;
     name.className = "mono";
     bar.max = Math.max(file.size, 1);
     bar.value = 0;
     bar.setAttribute("aria-label", path);
-    row.append(name, bar);
+    row.append(name, bar, out);
     list.append(row);
     chosen.set(path, { file, row, bar, done: null });
   };
@@ -52,13 +63,14 @@
       data.append("file", one.file, "file");
       const request = new XMLHttpRequest();
       request.open("POST", form.dataset.one);
-      request.setRequestHeader("Accept", "application/json");
+      request.setRequestHeader("Accept", "text/html");
+      request.setRequestHeader("HX-Request", "true");
       request.upload.onprogress = (event) => {
         one.bar.value = Math.min(event.loaded, one.bar.max);
       };
       request.onload = () => {
         if (request.status === 200) return resolve(JSON.parse(request.responseText));
-        const told = request.getResponseHeader("X-Error-Message") || String(request.status);
+        const told = request.getResponseHeader("X-Error-Message") ? request.responseText : String(request.status);
         reject(Object.assign(new Error(told), { final: request.status < 500 && request.status !== 429 }));
       };
       request.onerror = () => reject(new Error(""));
@@ -80,11 +92,13 @@
   };
 
   form.querySelector("[data-script]").hidden = false;
-  input.addEventListener("change", () => {
-    say("");
-    for (const file of input.files) add(file.webkitRelativePath || file.name, file);
-    input.value = "";
-  });
+  for (const input of inputs) {
+    input.addEventListener("change", () => {
+      say("");
+      for (const file of input.files) add(file.webkitRelativePath || file.name, file);
+      input.value = "";
+    });
+  }
   for (const kind of ["dragover", "dragenter"]) {
     zone.addEventListener(kind, (event) => {
       event.preventDefault();

@@ -24,7 +24,7 @@ PAGE = 30  # commits
 CHANGES = 200  # files of a page
 PATCHES = 100_000  # characters of the patches of a page; what is past them is a link to that file's alone
 DIFFERENT_TENSORS = 500  # of a page
-COMPARED = row_changes.SUFFIXES | {".safetensors"}  # files of which more can be said than that they differ
+COMPARABLE = (".safetensors", *sorted(row_changes.SUFFIXES))  # files of which more can be said than that they differ
 
 
 def commits(request: Request, kind: RepositoryType) -> Response:
@@ -35,6 +35,7 @@ def commits(request: Request, kind: RepositoryType) -> Response:
     found = git.commits(revision, start=(number - 1) * PAGE, limit=PAGE + 1, path=path or None)
     if not found:
         raise EntryNotFound("{path} has no history at {revision}", path=path or Words("this page"), revision=revision)
+    shown = found[:PAGE]
     return page(
         request,
         "files/commits.html",
@@ -44,7 +45,8 @@ def commits(request: Request, kind: RepositoryType) -> Response:
         revision=revision,
         path=path,
         refs=git.refs(),
-        commits=found[:PAGE],
+        commits=shown,
+        entries={commit.oid: entry for commit in shown for entry in git.existing(commit.oid, [path])} if path else {},
         **neighbours(request, number, more=len(found) > PAGE),
     )
 
@@ -65,7 +67,7 @@ def commit(request: Request, kind: RepositoryType) -> Response:
         repository=repository,
         branch=git.default_branch,
         commit=found,
-        **_changes(request, git, git.changes(found.oid), next(iter(found.parents), None), found.oid),
+        **_changes(request, git.changes(found.oid), next(iter(found.parents), None), found.oid),
     )
 
 
@@ -88,7 +90,7 @@ def compare(request: Request, kind: RepositoryType) -> Response:
         other=other,
         commits=git.log(base, head, limit=PAGE),
         commits_limit=PAGE,
-        **_changes(request, git, git.changes(head, base), base, head),
+        **_changes(request, git.changes(head, base), base, head),
     )
 
 
@@ -106,11 +108,11 @@ def difference(request: Request, kind: RepositoryType) -> Response:
     between, path = addresses.revision_and_path(request)
     base, head = _ends(git, between)
     suffix = PurePosixPath(path).suffix.lower()
-    if suffix not in COMPARED:
+    if suffix not in COMPARABLE:
         raise BadRequest(
             "{path}: tensors and rows are compared, in files of {choices}",
             path=path,
-            choices=", ".join(sorted(COMPARED)),
+            choices=", ".join(COMPARABLE),
         )
     former, present = (git.entry(commit, path) for commit in (base, head))
     found: Any = None
@@ -156,9 +158,7 @@ def _ends(git: GitRepository, between: str) -> tuple[str, str]:
     return base, head
 
 
-def _changes(
-    request: Request, git: GitRepository, changes: Sequence[Change], base: str | None, head: str
-) -> dict[str, Any]:
+def _changes(request: Request, changes: Sequence[Change], base: str | None, head: str) -> dict[str, Any]:
     """What the template of changed files takes: those of a page, and which of them have no room for their patches."""
     only = request.query_params.get("file")
     shown = [change for change in changes if only in (None, change.path)][:CHANGES]
@@ -169,25 +169,16 @@ def _changes(
         left -= len(change.patch or "")
         if left < 0 and only is None:
             folded.add(change.path)
-    paths = [change.path for change in shown]
-    before = {entry.path: entry for entry in git.existing(base, paths)} if base else {}
-    after = {entry.path: entry for entry in git.existing(head, paths)}
-    # What git compares of a large file is its pointer.
-    large = {path for entries in (before, after) for path, entry in entries.items() if entry.lfs}
-    lines = [change for change in changes if change.path not in large]
     return {
         "base": base,
         "head": head,
         "changes": shown,
         "folded": folded,
-        "large": large,
-        "before": before,
-        "after": after,
         "total": len(changes),
-        "additions": sum(change.additions for change in lines),
-        "deletions": sum(change.deletions for change in lines),
+        "additions": sum(change.additions for change in changes),
+        "deletions": sum(change.deletions for change in changes),
         "only": only,
-        "compared": tuple(COMPARED),
+        "comparable": COMPARABLE,
     }
 
 

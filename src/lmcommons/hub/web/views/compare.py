@@ -23,12 +23,12 @@ CURVES, RESULTS = 6, 100  # that are shown
 
 @dataclass(frozen=True)
 class Curve:
-    """A measure over training: the chart, whether it is over tokens, and each model's last value."""
+    """A measure over training: the chart, whether it is over tokens, and each model's last value as text."""
 
     tag: str
     chart: charts.LineChart
     over_tokens: bool
-    last: list[tuple[str, float]]
+    last: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class Result:
 def compare(request: Request) -> Response:
     """The models that the address names."""
     hub: Hub = request.app.state.hub
+    actor = visitor(request)
     asked = [name.strip()[:NAME_LENGTH] for name in request.query_params.getlist("models")[:NAMES_LIMIT]]
     names = list(dict.fromkeys(name for name in asked if name))
     models: list[Compared] = []
     problems: list[tuple[str, str]] = []
     for name in names[:MODELS_LIMIT]:
         try:
-            models.append(hub.comparisons.read(visitor(request), name))
+            models.append(hub.comparisons.read(actor, name))
         except HubError as error:
             problems.append((name, error.message))
     return page(
@@ -64,6 +65,7 @@ def compare(request: Request) -> Response:
         recipe=differences([model.recipe for model in models]),
         results=_results(models),
         curves=_curves(models),
+        losses_compare=len({(model.repository.pipeline_tag, model.config.get("vocab_size")) for model in models}) == 1,
     )
 
 
@@ -86,7 +88,7 @@ def _curves(models: list[Compared]) -> list[Curve]:
         series = {model.asked: model.curves[tag] for model in models if tag in model.curves}
         over_tokens = all(one.tokens is not None for one in series.values())
         lines = {name: ((one.tokens if over_tokens else None) or one.steps, one.values) for name, one in series.items()}
-        last = [(name, one.last) for name, one in series.items()]
+        last = [(name, charts.label(one.last)) for name, one in series.items()]
         found.append(Curve(tag, charts.line_chart(lines), over_tokens, last))
     return found
 

@@ -24,7 +24,7 @@ from lmcommons.hub.database.tables import (
     RepositoryType,
     Verdict,
 )
-from lmcommons.hub.errors import HubError, RevisionNotFound
+from lmcommons.hub.errors import RevisionNotFound
 from lmcommons.hub.repos.git import GitRepository
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.comments import (
@@ -36,7 +36,7 @@ from lmcommons.hub.web.comments import (
     attachment,
     discussion_address,
     reacted,
-    written,
+    take,
 )
 from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
 from lmcommons.hub.web.rendering import page, wants_part
@@ -135,8 +135,9 @@ def listing(request: Request, kind: RepositoryType) -> Response:
 
 
 def thread(request: Request, kind: RepositoryType) -> Response:
-    """A discussion, and what was said in it."""
-    return show(request, place_of(request, kind), Draft())
+    """A discussion, and what was said in it; in the box for an answer, the comment that the address asks to quote."""
+    place = place_of(request, kind)
+    return show(request, place, Draft(_quoted(request, place)))
 
 
 def show(request: Request, place: Place, draft: Draft) -> Response:
@@ -157,6 +158,7 @@ def show(request: Request, place: Place, draft: Draft) -> Response:
         lines=speech.lines(events, threads),
         first=shown[0],
         more=len(shown) - number * LINES,
+        last=(len(shown) - 1) // LINES + 1,
         people=hub.discussions.people(discussion),
         checks=checks(request, place) if discussion.is_pull_request else None,
         watching=hub.notifications.choice(visitor(request), discussion),
@@ -210,32 +212,27 @@ def new(request: Request, kind: RepositoryType) -> Response:
 def open_new(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Open a discussion."""
     hub, repository, git = repository_of(request, kind, Action.DISCUSS)
-    draft = written(request, repository, git.default_branch, form, files)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or _new(request, repository, git, draft)
-    try:
-        opened = hub.discussions.open(visitor(request), repository, form.get("title", ""), draft.text)
-    except HubError as error:
-        return _new(request, repository, git, replace(draft, error=error.message))
-    return RedirectResponse(discussion_address(repository, opened.number), 303)
+
+    def act(text: str) -> str:
+        opened = hub.discussions.open(visitor(request), repository, form.get("title", ""), text)
+        return discussion_address(repository, opened.number)
+
+    return take(request, repository, form, files, act, partial(_new, request, repository, git))
 
 
 def comment(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Add a comment; with another button, close or open the discussion too."""
     place = place_of(request, kind, Action.DISCUSS)
-    draft = written(request, place.repository, place.git.default_branch, form, files)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or show(request, place, draft)
     room, actor, number = place.hub.discussions, visitor(request), place.discussion.number
-    try:
+
+    def act(text: str) -> str:
         if form.get("do") in ("open", "closed"):
-            said = draft.text if draft.text.strip() else None
-            event = room.set_status(actor, place.repository, number, form["do"], said)
+            event = room.set_status(actor, place.repository, number, form["do"], text if text.strip() else None)
         else:
-            event = room.comment(actor, place.repository, number, draft.text)
-    except HubError as error:
-        return show(request, place, replace(draft, error=error.message))
-    return RedirectResponse(discussion_address(place.repository, number, event), 303)
+            event = room.comment(actor, place.repository, number, text)
+        return discussion_address(place.repository, number, event)
+
+    return take(request, place.repository, form, files, act, partial(show, request, place))
 
 
 def editor(request: Request, kind: RepositoryType) -> Response:
@@ -248,15 +245,13 @@ def editor(request: Request, kind: RepositoryType) -> Response:
 def edit(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Change one's own comment."""
     place = place_of(request, kind, Action.DISCUSS)
-    event = _event(request, place)
-    draft = written(request, place.repository, place.git.default_branch, form, files)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or _editor(request, place, event, draft)
-    try:
-        place.hub.discussions.edit(visitor(request), place.repository, place.discussion.number, event.id, draft.text)
-    except HubError as error:
-        return _editor(request, place, event, replace(draft, error=error.message))
-    return RedirectResponse(discussion_address(place.repository, place.discussion.number, event), 303)
+    event, number = _event(request, place), place.discussion.number
+
+    def act(text: str) -> str:
+        place.hub.discussions.edit(visitor(request), place.repository, number, event.id, text)
+        return discussion_address(place.repository, number, event)
+
+    return take(request, place.repository, form, files, act, partial(_editor, request, place, event))
 
 
 def hide(request: Request, form: Form, kind: RepositoryType) -> Response:
@@ -312,11 +307,6 @@ def attach(request: Request, form: Form, files: Files, kind: RepositoryType) -> 
     return PlainTextResponse("\n\n".join(attachment(name, sink.kept) for name, sink in files))
 
 
-def preview_part(request: Request, draft: Draft) -> Response | None:
-    """The preview alone, where a script asks for it."""
-    return page(request, "discussions/preview.html", draft=draft) if wants_part(request) else None
-
-
 # ---------------------------------------------------------------- inside
 
 
@@ -338,6 +328,16 @@ def _editor(request: Request, place: Place, event: DiscussionEvent, draft: Draft
 
 def _event(request: Request, place: Place) -> DiscussionEvent:
     return place.hub.discussions.comment_of(place.discussion, request.path_params["comment"])
+
+
+def _quoted(request: Request, place: Place) -> str:
+    """The comment that the address asks to quote, as Markdown quotes."""
+    asked = request.query_params.get("quote", "")
+    if not re.fullmatch("[0-9]{1,10}", asked):
+        return ""
+    event = place.hub.discussions.comment_of(place.discussion, int(asked))
+    lines = event.versions[-1].text.splitlines() if event.versions else []
+    return "".join(f"> {line}\n" for line in lines) + "\n"
 
 
 def _page_of(request: Request, shown: Sequence[int], threads: Mapping[int, Thread]) -> int:

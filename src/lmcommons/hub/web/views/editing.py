@@ -6,6 +6,7 @@ Who may write to the branch commits; everybody else's change becomes a pull requ
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 from markupsafe import Markup
@@ -99,7 +100,7 @@ def save(request: Request, form: Form, files: Files, kind: RepositoryType) -> Re
     edit = Edit(path, former, form.get("parent", ""), form.get("text"))
     draft = Draft(edit, form.get("message", ""), form.get("description", ""), bool(form.get("propose")))
     if form.get("do") == "preview":
-        return _editor(request, repository, revision, draft, preview=_preview(repository, revision, edit))
+        return _editor(request, repository, revision, draft, preview=_preview(hub, repository, revision, edit))
     try:
         return RedirectResponse(_save(request, hub, repository, revision, edit, form), 303)
     except EditConflict as conflict:
@@ -133,6 +134,24 @@ def delete(request: Request, form: Form, kind: RepositoryType) -> Response:
         return _removal(request, repository, revision, path, parent, error=error)
     folder = path.rpartition("/")[0]
     return RedirectResponse(addresses.at(repository, "tree", revision, folder), 303)
+
+
+def writing_page(
+    request: Request, template: str, repository: Repository, revision: str, *, status: int = 200, **values: Any
+) -> Response:
+    """A page on which somebody changes files of a revision."""
+    hub: Hub = request.app.state.hub
+    return page(
+        request,
+        template,
+        status=status,
+        section=repository.type,
+        repository=repository,
+        branch=hub.repositories.git(repository).default_branch,
+        revision=revision,
+        may_write=hub.pull_requests.may_write(visitor(request), repository, revision),
+        **values,
+    )
 
 
 def propose(
@@ -177,11 +196,11 @@ def _second(draft: Draft, conflict: EditConflict) -> Draft:
     return replace(draft, edit=edit)
 
 
-def _preview(repository: Repository, revision: str, edit: Edit) -> Preview | None:
+def _preview(hub: Hub, repository: Repository, revision: str, edit: Edit) -> Preview | None:
     if not edit.path.endswith(markdown.SUFFIXES) or edit.text is None:
         return None
     errors = cards.metadata_errors(edit.text) if edit.path == CARD else []
-    return Preview(markdown.render(cards.split(edit.text)[1], place(repository, revision, edit.path)), errors)
+    return Preview(markdown.render(cards.split(edit.text)[1], place(hub, repository, revision, edit.path)), errors)
 
 
 def _editor(
@@ -196,19 +215,15 @@ def _editor(
     error: str | None = None,
     status: int = 200,
 ) -> Response:
-    hub: Hub = request.app.state.hub
-    return page(
+    return writing_page(
         request,
         "repository/preview.html" if wants_part(request) else "repository/editor.html",
+        repository,
+        revision,
         status=409 if conflict else status,
-        section=repository.type,
-        repository=repository,
-        branch=hub.repositories.git(repository).default_branch,
-        revision=revision,
         action=addresses.raw_path(request),
         draft=draft,
         edit=draft.edit,
-        may_write=hub.pull_requests.may_write(visitor(request), repository, revision),
         is_markdown=draft.edit.path.endswith(markdown.SUFFIXES) or not draft.edit.path,
         preview=preview,
         conflict=conflict,
@@ -220,20 +235,9 @@ def _editor(
 def _removal(
     request: Request, repository: Repository, revision: str, path: str, parent: str, error: HubError | None = None
 ) -> Response:
-    hub: Hub = request.app.state.hub
-    return page(
-        request,
-        "repository/delete_file.html",
-        status=error.status if error else 200,
-        section=repository.type,
-        repository=repository,
-        branch=hub.repositories.git(repository).default_branch,
-        revision=revision,
-        path=path,
-        parent=parent,
-        may_write=hub.pull_requests.may_write(visitor(request), repository, revision),
-        error=error and error.message,
-    )
+    status, message = (error.status, error.message) if error else (200, None)
+    template = "repository/delete_file.html"
+    return writing_page(request, template, repository, revision, status=status, path=path, parent=parent, error=message)
 
 
 def add_repository_routes(router: APIRouter, kind: RepositoryType, base: str) -> None:

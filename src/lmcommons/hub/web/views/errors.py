@@ -3,18 +3,26 @@
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from lmcommons.hub.errors import HubError, TooManyRequests
-from lmcommons.hub.web.rendering import page
+from lmcommons.hub.web.language import language_of
+from lmcommons.hub.web.rendering import HEADERS, page, wants_part
 from lmcommons.hub.web.visitors import local, visitor
+from lmcommons.hub.words import translated
 
 UNWRITTEN = ("form", "once", "next")  # fields that a page fills in by itself
 SECRETS = ("password", "present", "wanted", "again", "code", "token", "secret")  # parts of names of fields
 
 
 def error_page(request: Request, error: HubError) -> Response:
-    """What went wrong, and what to do; with the texts of a form that came too late to be taken."""
+    """What went wrong, and what to do; with the texts of a form that came too late to be taken.
+
+    A script is told what went wrong in a line of plain text, to put where it belongs on its page.
+    """
+    if wants_part(request):
+        line = translated(error.message, language_of(request))
+        return PlainTextResponse(line, error.status, {**HEADERS, "Cache-Control": "no-store"})
     if error.status < 500 and not isinstance(error, TooManyRequests):  # those must not cost a look into the database
         visitor(request)
     address = urlsplit(request.headers.get("referer", "") if request.method == "POST" else str(request.url))

@@ -1,5 +1,6 @@
 """The files of a repository: folders, a file, a tensor of it."""
 
+import re
 from functools import partial
 
 from fastapi import APIRouter
@@ -15,7 +16,7 @@ from lmcommons.hub.repos.git import Entry, GitRepository
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.charts import Bars, histogram
 from lmcommons.hub.web.lookup import neighbours, page_number, place, repository_of
-from lmcommons.hub.web.previews import preview
+from lmcommons.hub.web.previews.files import LINES, preview
 from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.words import Words
 
@@ -33,6 +34,9 @@ def tree(request: Request, kind: RepositoryType) -> Response:
     if number > 1 and not entries:
         raise EntryNotFound("{path} has no page {number}", path=path or Words("The first folder"), number=number)
     shown = entries[:FOLDER_PAGE]
+    refs, distance = git.refs(), None
+    if revision != git.default_branch and {revision, git.default_branch} <= {ref.name for ref in refs.branches}:
+        distance = git.distance(git.default_branch, head.oid)
     last_commits = hub.last_commits.of(repository, head.oid, [path, *(entry.path for entry in shown)])
     return page(
         request,
@@ -42,7 +46,8 @@ def tree(request: Request, kind: RepositoryType) -> Response:
         branch=git.default_branch,
         revision=revision,
         path=path,
-        refs=git.refs(),
+        refs=refs,
+        distance=distance,
         commit=last_commits.get(path, head),
         entries=shown,
         in_xet=_in_xet(hub, shown),
@@ -56,11 +61,11 @@ def blob(request: Request, kind: RepositoryType) -> Response:
     hub, repository, git = repository_of(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
     commit, entry = _file(git, repository, revision, path)
-    number = page_number(request)
+    number = _page_of_line(request) or page_number(request)
     shown = preview(
         entry,
         lambda path: hub.contents.open(repository, _file(git, repository, commit, path)[1]),
-        place(repository, revision, path),
+        place(hub, repository, revision, path),
         page=number,
         query=request.query_params,
     )
@@ -73,6 +78,7 @@ def blob(request: Request, kind: RepositoryType) -> Response:
         revision=revision,
         path=path,
         refs=git.refs(),
+        commit=commit,
         entry=entry,
         in_xet=_in_xet(hub, [entry]),
         last=hub.last_commits.of(repository, commit, [path]).get(path),
@@ -113,6 +119,14 @@ def tensor(request: Request, kind: RepositoryType) -> Response:
         problem=problem,
         bars=_bars(statistics),
     )
+
+
+def _page_of_line(request: Request) -> int | None:
+    """The page with the line of a text that the address asks for."""
+    line = request.query_params.get("line", "")
+    if "page" in request.query_params or not re.fullmatch("[1-9][0-9]{0,6}", line):
+        return None
+    return (int(line) - 1) // LINES + 1
 
 
 def _bars(statistics: tensors.Statistics | None) -> Bars | None:

@@ -11,8 +11,9 @@ from lmcommons.hub.repos.search import Listing
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web import markdown
 from lmcommons.hub.web.lookup import LISTED
-from lmcommons.hub.web.rendering import page
+from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.views.listing import shown
+from lmcommons.hub.web.views.runs import SHOWN, in_progress
 from lmcommons.hub.web.visitors import visitor
 
 RECENT, TRENDING = 5, 5  # repositories of each type
@@ -21,6 +22,8 @@ ACTS, WAITING = 12, 8
 
 def home(request: Request) -> Response:
     """What the operator says, what is new or much used, what people do, and who waits for them."""
+    if wants_part(request):
+        return in_progress(request)
     hub: Hub = request.app.state.hub
     actor = visitor(request)
     models, datasets = (shown(request, kind, Listing(sort="lastModified", limit=RECENT)) for kind in LISTED)
@@ -33,6 +36,7 @@ def home(request: Request) -> Response:
         datasets=datasets,
         popular_models=popular_models,
         popular_datasets=popular_datasets,
+        running=hub.runs.in_progress(actor, limit=SHOWN),
         activity=hub.activity.latest(actor, limit=ACTS),
         waiting=hub.activity.waiting(actor, limit=WAITING),
     )
@@ -40,7 +44,7 @@ def home(request: Request) -> Response:
 
 def _about(hub: Hub) -> Markup | None:
     text = hub.settings.about
-    return markdown.render(text, markdown.Place("", "")) if text else None
+    return markdown.render(text, markdown.Place("", "", hub=hub.settings.public_url)) if text else None
 
 
 def _popular(request: Request, kind: RepositoryType) -> list[Repository]:

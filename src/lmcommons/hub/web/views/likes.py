@@ -1,4 +1,4 @@
-"""Likes of repositories, and following people and organisations: a button each, and who pressed it."""
+"""Likes of repositories, and following them, people and organisations: a button each, and who pressed it."""
 
 from functools import partial
 
@@ -43,6 +43,32 @@ def like(request: Request, form: Form, kind: RepositoryType) -> Response:
     return RedirectResponse(addresses.repository(repository), 303)
 
 
+def followers(request: Request, kind: RepositoryType) -> Response:
+    """Who follows a repository, the last to begin first."""
+    hub, repository, git = repository_of(request, kind)
+    number = page_number(request)
+    found = hub.follows.repository_followers(repository, offset=(number - 1) * PAGE, limit=PAGE + 1)
+    return page(
+        request,
+        "repository/followers.html",
+        section=kind,
+        repository=repository,
+        branch=git.default_branch,
+        people=found[:PAGE],
+        **neighbours(request, number, more=len(found) > PAGE),
+    )
+
+
+def follow_repository(request: Request, form: Form, kind: RepositoryType) -> Response:
+    """Follow a repository, or follow it no more."""
+    hub, repository, _ = repository_of(request, kind)
+    act = hub.follows.unfollow_repository if form.get("follow") == "no" else hub.follows.follow_repository
+    act(visitor(request), repository)
+    if wants_part(request):
+        return page(request, "repository/follow.html", repository=repository)
+    return RedirectResponse(addresses.repository(repository), 303)
+
+
 def follow(request: Request, form: Form) -> Response:
     """Follow a person or an organisation, or follow them no more."""
     hub: Hub = request.app.state.hub
@@ -58,6 +84,8 @@ def add_routes(router: APIRouter) -> None:
 
 
 def add_repository_routes(router: APIRouter, kind: RepositoryType, base: str) -> None:
-    """The button of a repository's pages, and the list of those who pressed it."""
+    """The buttons of a repository's pages, and the lists of those who pressed them."""
+    router.add_route(f"{base}/followers", partial(followers, kind=kind))
+    router.add_route(f"{base}/followers", form_handler(partial(follow_repository, kind=kind)), methods=["POST"])
     router.add_route(f"{base}/likes", partial(likers, kind=kind))
     router.add_route(f"{base}/likes", form_handler(partial(like, kind=kind)), methods=["POST"])

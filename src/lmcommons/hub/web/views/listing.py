@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
-from lmcommons.hub.repos.facets import FILTERS, SIZE, SIZES
+from lmcommons.hub.repos.facets import FILTERS, SIZE, SIZES, Choice
 from lmcommons.hub.repos.search import Listing
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.lookup import LISTED, neighbours, page_number
@@ -51,7 +51,7 @@ class Offered:
 def listing(request: Request, kind: RepositoryType) -> Response:
     """Search among models or datasets, and narrow the list down."""
     hub: Hub = request.app.state.hub
-    number = page_number(request)
+    actor, number = visitor(request), page_number(request)
     asked = [(name, value) for name, value in request.query_params.multi_items() if name in (*FILTERS[kind], SIZE)]
     search = request.query_params.get("search", "").strip()[:SEARCH_LIMIT]
     author = request.query_params.get("author") or None
@@ -65,17 +65,18 @@ def listing(request: Request, kind: RepositoryType) -> Response:
         offset=(number - 1) * PAGE,
         limit=PAGE,
     )
-    found = shown(request, kind, query)
+    repositories, _ = hub.search.listing(actor, kind, query)
+    found = hub.facets.of(actor, kind, query)
     return page(
         request,
         "home/listing.html",
         section=kind,
-        listing=found,
+        listing=Shown(repositories, found.total),
         search=search,
         author=author,
         sort=sort,
         chosen=[_chosen(request, kind, name, value) for name, value in dict.fromkeys(asked)],
-        filters=_offered(request, hub, kind, query, asked) if found.total else [],
+        filters=_offered(request, found.filters, asked),
         unfiltered=_address(request, drop=asked),
         **neighbours(request, number, more=number * PAGE < found.total),
     )
@@ -105,7 +106,7 @@ def _chosen(request: Request, kind: RepositoryType, name: str, value: str) -> Ch
 
 
 def _offered(
-    request: Request, hub: Hub, kind: RepositoryType, query: Listing, asked: list[tuple[str, str]]
+    request: Request, filters: dict[str, list[Choice]], asked: list[tuple[str, str]]
 ) -> list[tuple[str, list[Offered]]]:
     """The filters that would change the list, with their values."""
     found = [
@@ -117,7 +118,7 @@ def _offered(
                 if (name, choice.value) not in asked
             ],
         )
-        for name, choices in hub.facets.of(visitor(request), kind, query).items()
+        for name, choices in filters.items()
     ]
     return [(name, offered) for name, offered in found if offered]
 

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.rooms import Hub
+from lmcommons.hub.web.forms import own_name
 from lmcommons.hub.web.lookup import neighbours, page_number
 from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
@@ -24,8 +25,10 @@ def notifications(request: Request) -> Response:
         request,
         "notifications.html",
         threads=found[:PAGE],
+        invitations=hub.organisation_invitations.of_user(actor),
         everything=everything,
         mail=hub.mail.is_sent,
+        has_address=bool(hub.accounts.find(own_name(request)).email),
         wants_mail=hub.notifications.wants_mail(actor),
         **neighbours(request, number, more=len(found) > PAGE),
     )

@@ -22,6 +22,7 @@ from lmcommons.hub.settings import SignUp
 from lmcommons.hub.web.forms import form_page
 from lmcommons.hub.web.lookup import neighbours, page_number
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
+from lmcommons.hub.words import Words
 
 PAGE = 30  # users, cases
 EVENTS = 50  # of the log on a page
@@ -96,7 +97,8 @@ def invite(request: Request, form: Form) -> Response:
     """Make an invitation, and show its address this once."""
     hub: Hub = request.app.state.hub
     try:
-        uses, days = (_number(form.get(name, ""), name) for name in ("uses", "days"))
+        uses = _number(form.get("uses", ""), Words("How many people may use it"))
+        days = _number(form.get("days", ""), Words("For how many days"))
         code = hub.sign_in.invite(uses=uses, life=timedelta(days=days), by=visitor(request))
     except HubError as error:
         return _invitations_page(request, error=error, filled=form)
@@ -224,12 +226,13 @@ def _case_page(request: Request, *, error: HubError | None = None, note: str = "
         error,
         case=found,
         text=hub.moderation.text(actor, found),
+        proposed=hub.moderation.proposed(actor, found),
         deciders=hub.moderation.deciders(found),
         note=note,
     )
 
 
-def _number(text: str, name: str) -> int:
+def _number(text: str, name: Words) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 10_000):
         raise BadRequest("{name}: write a number from 1 to 10,000", name=name)
     return int(text[:9])

@@ -1,13 +1,13 @@
-"""Organisations: making one, who belongs to it with which role, what it says of itself."""
+"""Organisations: making one, who belongs to it with which role or is invited, what it says of itself."""
 
-from functools import partial
+from collections.abc import Sequence
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.accounts.permissions import Action, allowed, require
-from lmcommons.hub.database.tables import Account, Role
+from lmcommons.hub.database.tables import Account, Event, OrganisationInvitation, Role
 from lmcommons.hub.errors import BadRequest, HubError
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import form_page
@@ -43,16 +43,45 @@ def members(request: Request) -> Response:
 
 
 def set_member(request: Request, form: Form) -> Response:
-    """Make somebody a member, or give a member another role."""
+    """Give a member another role."""
     hub: Hub = request.app.state.hub
-    organisation, role = request.path_params["organisation"], form.get("role", "")
+    organisation, user = request.path_params["organisation"], form.get("user", "").strip()
     try:
-        if role not in list(Role):
-            raise BadRequest("A role is one of {choices}", choices=", ".join(Role))
-        hub.organisations.set_member(visitor(request), organisation, form.get("user", "").strip(), Role(role))
+        hub.organisations.set_member(visitor(request), organisation, user, _role(form), joining=False)
     except HubError as error:
         return _members_page(request, error=error, form=form)
     return RedirectResponse(f"/organizations/{organisation}/members", 303)
+
+
+def invite(request: Request, form: Form) -> Response:
+    """Ask somebody to become a member."""
+    hub: Hub = request.app.state.hub
+    organisation, user = request.path_params["organisation"], form.get("user", "").strip()
+    try:
+        hub.limits.take_mail(user)
+        hub.organisation_invitations.invite(visitor(request), organisation, user, _role(form))
+    except HubError as error:
+        return _members_page(request, error=error, form=form)
+    return RedirectResponse(f"/organizations/{organisation}/members", 303)
+
+
+def withdraw(request: Request, form: Form) -> Response:
+    """Take an invitation back."""
+    hub: Hub = request.app.state.hub
+    organisation = request.path_params["organisation"]
+    try:
+        hub.organisation_invitations.withdraw(visitor(request), organisation, form.get("user", ""))
+    except HubError as error:
+        return _members_page(request, error=error)
+    return RedirectResponse(f"/organizations/{organisation}/members", 303)
+
+
+def answer_invitation(request: Request, form: Form) -> Response:
+    """Become a member, or decline."""
+    hub: Hub = request.app.state.hub
+    organisation, accept = request.path_params["organisation"], form.get("answer") == "accept"
+    hub.organisation_invitations.answer(visitor(request), organisation, accept=accept)
+    return RedirectResponse(f"/{organisation}" if accept else "/notifications", 303)
 
 
 def remove_member(request: Request, form: Form) -> Response:
@@ -90,6 +119,13 @@ def change_settings(request: Request, form: Form) -> Response:
     return RedirectResponse(f"/{changed.name}", 303)
 
 
+def _role(form: Form) -> Role:
+    role = form.get("role", "")
+    if role not in list(Role):
+        raise BadRequest("A role is one of {choices}", choices=", ".join(Role))
+    return Role(role)
+
+
 def _administered(request: Request) -> Account:
     """The organisation that the address names, which the visitor administers."""
     hub: Hub = request.app.state.hub
@@ -107,9 +143,13 @@ def _new_page(request: Request, form: Form, *, error: HubError | None = None) ->
 def _members_page(request: Request, *, error: HubError | None = None, form: Form | None = None) -> Response:
     hub: Hub = request.app.state.hub
     found = hub.organisations.find(request.path_params["organisation"])
-    number, log = page_number(request), partial(hub.organisations.membership_log, visitor(request), found.name)
-    administers = allowed(visitor(request), Action.ADMINISTER, found)
-    told = log(offset=(number - 1) * PAGE, limit=PAGE + 1) if administers else []
+    actor, number = visitor(request), page_number(request)
+    told: Sequence[Event] = ()
+    invitations: Sequence[OrganisationInvitation] = ()
+    if allowed(actor, Action.ADMINISTER, found):
+        offset = (number - 1) * PAGE
+        told = hub.organisations.membership_log(actor, found.name, offset=offset, limit=PAGE + 1)
+        invitations = hub.organisation_invitations.of_organisation(actor, found.name)
     return form_page(
         request,
         "people/members.html",
@@ -117,6 +157,7 @@ def _members_page(request: Request, *, error: HubError | None = None, form: Form
         organisation=found,
         members=hub.organisations.members(found.id),
         roles=list(Role),
+        invitations=invitations,
         told=told[:PAGE],
         filled=form or {},
         **neighbours(request, number, more=len(told) > PAGE),
@@ -135,12 +176,14 @@ def _settings_page(request: Request, *, error: HubError | None = None, form: For
 
 
 def add_routes(router: APIRouter) -> None:
-    """/organizations/new, /organizations/NAME/members, /organizations/NAME/settings."""
+    """/organizations/new, /organizations/NAME/members, …/invitations, …/settings."""
     router.add_route("/organizations/new", signed_in(new))
     router.add_route("/organizations/new", form_handler(create), methods=["POST"])
     base = "/organizations/{organisation}"
     router.add_route(f"{base}/members", members)
     router.add_route(f"{base}/members", form_handler(set_member), methods=["POST"])
     router.add_route(f"{base}/members/remove", form_handler(remove_member), methods=["POST"])
+    for address, answer in (("", invite), ("/withdraw", withdraw), ("/answer", answer_invitation)):
+        router.add_route(f"{base}/invitations{address}", form_handler(answer), methods=["POST"])
     router.add_route(f"{base}/settings", signed_in(settings))
     router.add_route(f"{base}/settings", form_handler(change_settings), methods=["POST"])

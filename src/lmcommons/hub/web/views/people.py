@@ -31,8 +31,8 @@ def account(request: Request) -> Response:
     tab = request.query_params.get("tab", "")
     if tab not in tabs:
         raise NotFound(
-            "{found} has no page called {tab}: one of {pages}",
-            found=found.name,
+            "{account} has no page called {tab}: one of {pages}",
+            account=found.name,
             tab=tab[:20],
             pages=", ".join(filter(None, tabs)),
         )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from fastapi import APIRouter
@@ -16,11 +16,12 @@ from lmcommons.hub.database.tables import DiscussionStatus, Repository, Reposito
 from lmcommons.hub.errors import HubError, RevisionNotFound
 from lmcommons.hub.repos import patches
 from lmcommons.hub.repos.git import Change, GitRepository
-from lmcommons.hub.web.comments import ATTACHED, Draft, Said, Speech, attaching, discussion_address, written
+from lmcommons.hub.web.comments import ATTACHED, Draft, Said, Speech, attaching, discussion_address, take
 from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
 from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.uploads import Files, long_form_handler
-from lmcommons.hub.web.views.discussions import FORM_LIMIT, Place, line_threads, place_of, preview_part, show
+from lmcommons.hub.web.views.changes import COMPARABLE
+from lmcommons.hub.web.views.discussions import FORM_LIMIT, Place, line_threads, place_of, show
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 
 COMMITS = 500  # that are listed
@@ -63,19 +64,17 @@ def new(request: Request, kind: RepositoryType) -> Response:
 def open_new(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Open a pull request: with the commits of a branch, or a draft whose commits are pushed to it."""
     hub, repository, git = repository_of(request, kind, Action.DISCUSS)
-    draft = written(request, repository, git.default_branch, form, files)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or _new(request, repository, git, draft)
     actor, branch, title = visitor(request), form.get("branch", ""), form.get("title", "")
-    try:
+
+    def act(text: str) -> str:
         if branch:
             base = form.get("base") or git.default_branch
-            opened = hub.pull_requests.open_from(actor, repository, branch, base, title, draft.text or title)
+            opened = hub.pull_requests.open_from(actor, repository, branch, base, title, text or title)
         else:
-            opened = hub.pull_requests.open(actor, repository, title, draft.text or title)
-    except HubError as error:
-        return _new(request, repository, git, replace(draft, error=error.message))
-    return RedirectResponse(discussion_address(repository, opened.number), 303)
+            opened = hub.pull_requests.open(actor, repository, title, text or title)
+        return discussion_address(repository, opened.number)
+
+    return take(request, repository, form, files, act, partial(_new, request, repository, git))
 
 
 def commits(request: Request, kind: RepositoryType) -> Response:
@@ -98,50 +97,42 @@ def changes(request: Request, kind: RepositoryType) -> Response:
 def comment_on_line(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Comment on a line."""
     place = place_of(request, kind, Action.DISCUSS)
-    draft = written(request, place.repository, place.git.default_branch, form, files)
+    room, actor, number = place.hub.line_comments, visitor(request), place.discussion.number
+    path, side, commit = form.get("path", ""), form.get("side", ""), form.get("commit")
     line = int(form["line"]) if re.fullmatch("[0-9]{1,9}", form.get("line", "")) else 0
-    writing = Writing(form.get("path", ""), form.get("side", ""), line, draft)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or _changes(request, place, writing)
-    actor, number = visitor(request), place.discussion.number
-    try:
-        event = place.hub.line_comments.comment(
-            actor, place.repository, number, writing.path, writing.side, line, draft.text, commit=form.get("commit")
-        )
-    except HubError as error:
-        return _changes(request, place, replace(writing, draft=replace(draft, error=error.message)))
-    base = discussion_address(place.repository, number)
-    return RedirectResponse(f"{base}/changes?at={event.id}#{event.id:024x}", 303)
+
+    def act(text: str) -> str:
+        event = room.comment(actor, place.repository, number, path, side, line, text, commit=commit)
+        return f"{discussion_address(place.repository, number)}/changes?at={event.id}#{event.id:024x}"
+
+    def shown(draft: Draft) -> Response:
+        return _changes(request, place, Writing(path, side, line, draft))
+
+    return take(request, place.repository, form, files, act, shown)
 
 
 def reply(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Answer a comment on a line."""
     place = place_of(request, kind, Action.DISCUSS)
-    draft = written(request, place.repository, place.git.default_branch, form, files)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or show(request, place, draft)
-    actor, number, to = visitor(request), place.discussion.number, request.path_params["comment"]
-    try:
-        event = place.hub.line_comments.reply(actor, place.repository, number, to, draft.text)
-    except HubError as error:
-        return show(request, place, replace(draft, error=error.message))
-    return RedirectResponse(discussion_address(place.repository, number, event), 303)
+    number, to = place.discussion.number, request.path_params["comment"]
+
+    def act(text: str) -> str:
+        event = place.hub.line_comments.reply(visitor(request), place.repository, number, to, text)
+        return discussion_address(place.repository, number, event)
+
+    return take(request, place.repository, form, files, act, partial(show, request, place))
 
 
 def review(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
     """Give a verdict."""
     place = place_of(request, kind, Action.DISCUSS)
-    draft = written(request, place.repository, place.git.default_branch, form, files)
-    if draft.preview is not None or draft.error:
-        return preview_part(request, draft) or show(request, place, draft)
-    number = place.discussion.number
-    try:
-        event = place.hub.reviews.review(
-            visitor(request), place.repository, number, form.get("verdict", ""), draft.text
-        )
-    except HubError as error:
-        return show(request, place, replace(draft, error=error.message))
-    return RedirectResponse(discussion_address(place.repository, number, event), 303)
+    actor, number, verdict = visitor(request), place.discussion.number, form.get("verdict", "")
+
+    def act(text: str) -> str:
+        event = place.hub.reviews.review(actor, place.repository, number, verdict, text)
+        return discussion_address(place.repository, number, event)
+
+    return take(request, place.repository, form, files, act, partial(show, request, place))
 
 
 def ask(request: Request, form: Form, kind: RepositoryType) -> Response:
@@ -224,6 +215,7 @@ def _changes(request: Request, place: Place, writing: Writing | None) -> Respons
         total=len(found),
         additions=sum(change.additions for change in found),
         deletions=sum(change.deletions for change in found),
+        comparable=COMPARABLE,
         outdated=sum(thread.outdated for thread in threads.values()),
         is_open=place.discussion.status in (DiscussionStatus.OPEN, DiscussionStatus.DRAFT),
         may_discuss=allowed(visitor(request), Action.DISCUSS, place.repository),

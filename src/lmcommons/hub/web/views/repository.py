@@ -23,10 +23,11 @@ from lmcommons.hub.repos.splits import data_format
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web import markdown
 from lmcommons.hub.web.lookup import page_of, place, repository_of
-from lmcommons.hub.web.previews import MAX_MARKDOWN, read_text
+from lmcommons.hub.web.previews.files import MAX_MARKDOWN, read_text
 from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.results import Result, result
 from lmcommons.hub.web.visitors import Form, form_handler, visitor
+from lmcommons.hub.words import Words
 
 RELATED = 10  # datasets or base models beside a card
 MAX_RESULTS = 50  # rows of the table of stated results
@@ -90,7 +91,7 @@ def card(request: Request, kind: RepositoryType) -> Response:
         card=readme.html,
         problem=readme.problem,
         is_cut=readme.is_cut,
-        errors=[*readme.errors, *(f"{file.filename}: {file.error}" for file in stated if file.error)],
+        errors=[*readme.errors, *(_of_file(file.filename, file.error) for file in stated if file.error)],
         results=_stated_results(request, stated),
         datasets=_related(request, RepositoryType.DATASET, metadata.get("datasets", [])),
         base_models=_related(request, RepositoryType.MODEL, metadata.get("base_model", [])),
@@ -116,9 +117,13 @@ def _card(hub: Hub, repository: Repository, branch: str, entry: Entry | None) ->
     if text is None:
         return Card(problem="binary")
     _, body = cards.split(text)
-    errors = [f"{CARD}: {error}" for error in cards.metadata_errors(text)]
-    is_cut = not is_whole or len(body) > markdown.MAX_MARKDOWN
-    return Card(markdown.render(body, place(repository, branch, CARD)), None, errors, is_cut)
+    errors = [_of_file(CARD, error) for error in cards.metadata_errors(text)]
+    is_cut = not is_whole or len(body) > len(markdown.beginning(body))
+    return Card(markdown.render(body, place(hub, repository, branch, CARD)), None, errors, is_cut)
+
+
+def _of_file(name: str, error: str) -> Words:
+    return Words("{file}: {reason}", file=name, reason=error)
 
 
 def _use(repository: Repository, git: GitRepository, commit: str, entries: dict[str, Entry]) -> Use | None:

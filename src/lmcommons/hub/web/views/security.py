@@ -45,7 +45,11 @@ def change_password(request: Request, form: Form) -> Response:
 
 
 def _password_page(request: Request, *, error: HubError | None = None) -> Response:
-    return form_page(request, "account/password.html", error, password_length=PASSWORD_LENGTH[0])
+    hub: Hub = request.app.state.hub
+    has_password = hub.sign_in.has_password(visitor(request))
+    return form_page(
+        request, "account/password.html", error, password_length=PASSWORD_LENGTH[0], has_password=has_password
+    )
 
 
 # ---------------------------------------------------------------- two-factor sign-in

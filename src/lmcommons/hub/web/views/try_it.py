@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import anyio.from_thread
 from fastapi import APIRouter
@@ -12,17 +13,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from lmcommons.hub.accounts.permissions import Action
-from lmcommons.hub.community.trying import PROMPT_LIMIT, TOKENS_LIMIT, Question
+from lmcommons.hub.community.trying import PROMPT_LIMIT, TOKENS_LIMIT, Question, usual_mode
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import EntryNotFound, HubError, NotFound
+from lmcommons.hub.errors import HubError, NotFound
 from lmcommons.hub.repos.git import GitRepository
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import form_page
+from lmcommons.hub.web.language import language_of
 from lmcommons.hub.web.lookup import repository_of
 from lmcommons.hub.web.visitors import Form, form_handler, read_form, refuse_others, visitor
-
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
-TOKENIZER_CONFIG, CONFIG_LIMIT = "tokenizer_config.json", 4 << 20  # bytes
+from lmcommons.hub.words import Words, translated
 
 
 class EventStream(StreamingResponse):
@@ -45,8 +45,7 @@ class EventStream(StreamingResponse):
 def try_it(request: Request) -> Response:
     """The box for a prompt."""
     hub, repository, git = _tried(request)
-    mode = "chat" if _has_chat_template(hub, repository, git) else "text"
-    return _page(request, repository, git, {"mode": mode})
+    return _page(request, repository, git, {"mode": usual_mode(repository, git, hub.contents)})
 
 
 def answer(request: Request, form: Form) -> Response:
@@ -72,16 +71,17 @@ async def stream(request: Request) -> Response:
 
 
 async def _events(request: Request, pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    said = partial(translated, language=language_of(request))
     try:
         async with aclosing(pieces):
             async for piece in pieces:
                 yield _event("piece", text=piece)
                 if request.app.state.ending.is_set():
-                    yield _event("failed", message="The hub is stopping; try again shortly")
+                    yield _event("failed", message=said(Words("The hub is stopping; try again shortly")))
                     return
         yield _event("end")
     except HubError as error:
-        yield _event("failed", message=error.message)
+        yield _event("failed", message=said(error.message))
 
 
 def _event(kind: str, **data: str) -> str:
@@ -101,21 +101,6 @@ def _tried(request: Request) -> tuple[Hub, Repository, GitRepository]:
             "No server is named for {repository}; whoever runs this hub can name one", repository=repository.full_name
         )
     return hub, repository, git
-
-
-def _has_chat_template(hub: Hub, repository: Repository, git: GitRepository) -> bool:
-    commit = git.resolve(git.default_branch)
-    entries = {entry.path: entry for entry in git.entries(commit)}
-    config = entries.get(TOKENIZER_CONFIG)
-    if any(name in entries for name in TEMPLATE_FILES):
-        return True
-    if config is None or config.type == "directory":
-        return False
-    try:
-        with hub.contents.open(repository, config) as file:
-            return b'"chat_template"' in file.read(CONFIG_LIMIT)
-    except EntryNotFound:
-        return False
 
 
 def _page(

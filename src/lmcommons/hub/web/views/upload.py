@@ -18,9 +18,8 @@ from lmcommons.hub.objects.store import Incoming
 from lmcommons.hub.repos.uploads import FILE_LIMIT, FILES_LIMIT, Received
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.lookup import repository_of
-from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.uploads import TEXT_LIMIT, Files, long_form_handler
-from lmcommons.hub.web.views.editing import Said, propose
+from lmcommons.hub.web.views.editing import Said, propose, writing_page
 from lmcommons.hub.web.visitors import Form, signed_in, visitor
 
 FORM_LIMIT = FILE_LIMIT + TEXT_LIMIT  # bytes of all files of a form that is sent without a script
@@ -95,20 +94,16 @@ def _text(value: Any) -> str:
 def _form_page(
     request: Request, repository: Repository, revision: str, filled: Form, error: HubError | None = None
 ) -> Response:
-    hub: Hub = request.app.state.hub
-    return page(
+    return writing_page(
         request,
         "repository/upload.html",
+        repository,
+        revision,
         status=error.status if error else 200,
-        section=repository.type,
-        repository=repository,
-        branch=hub.repositories.git(repository).default_branch,
-        revision=revision,
         action=addresses.raw_path(request),
         filled=filled,
         files_limit=FILES_LIMIT,
         file_limit=FILE_LIMIT,
-        may_write=hub.pull_requests.may_write(visitor(request), repository, revision),
         error=error and error.message,
     )
 

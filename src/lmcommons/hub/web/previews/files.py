@@ -13,9 +13,9 @@ from lmcommons.hub.repos import cards, curves, images
 from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.web import highlight, markdown
 from lmcommons.hub.web.front_matter import FrontMatter, front_matter
-from lmcommons.hub.web.previews_curves import Curves, draw
-from lmcommons.hub.web.previews_rows import TABLES, Table, table
-from lmcommons.hub.web.previews_tensors import Group, sharded, tensors
+from lmcommons.hub.web.previews.curves import Curves, draw
+from lmcommons.hub.web.previews.rows import TABLES, Table, table
+from lmcommons.hub.web.previews.tensors import Group, sharded, tensors
 
 MAX_TEXT = 512 << 10  # bytes of a text that are read
 MAX_MARKDOWN = 4 * markdown.MAX_MARKDOWN + cards.METADATA_LIMIT  # bytes of a Markdown file that are read
@@ -166,7 +166,7 @@ def _markdown(file: BinaryIO, place: markdown.Place) -> Preview | None:
     if text is None:
         return None
     body = cards.split(text)[1]
-    is_whole = is_whole and len(body) <= markdown.MAX_MARKDOWN
+    is_whole = is_whole and len(body) == len(markdown.beginning(body))
     return Preview("markdown", html=markdown.render(body, place), front=front_matter(text), partial=not is_whole)
 
 
