@@ -6,16 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import stack
 from open_rooms import open_rooms
+from sqlalchemy import func, select, text
 from weights import safetensors
 
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
-from lmcommons.hub.database.tables import RepositoryType
+from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos import facets
 from lmcommons.hub.repos.facets import FILTERS, SIZES, Facets
 from lmcommons.hub.repos.git import AddFile
-from lmcommons.hub.repos.search import Listing
+from lmcommons.hub.repos.search import Listing, matching
 from lmcommons.hub.rooms import Hub
 
 MODELS = {
@@ -123,3 +125,12 @@ def test_no_more_values_than_asked_for(hub: Hub):
 def test_too_many_tags_are_refused(hub: Hub):
     with pytest.raises(BadRequest, match="at most 100"):
         choices(hub, tags=("a",) * 101)
+
+
+@pytest.mark.skipif(stack.is_cluster(), reason="PostgreSQL plans by what the tables hold")
+def test_what_is_counted_is_read_from_an_index_alone(hub: Hub):
+    with hub.database.read() as session:
+        counted = matching(session, select(func.count(Repository.id)), ANONYMOUS, RepositoryType.MODEL, Listing())
+        statement = counted.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        plan = [row[-1] for row in session.execute(text(f"EXPLAIN QUERY PLAN {statement}"))]
+    assert plan == ["SEARCH repositories USING COVERING INDEX ix_repositories_counted (type=?)"]

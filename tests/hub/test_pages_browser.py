@@ -39,7 +39,15 @@ STARTS = (
     "/ada/none",
     "/lab/tales/followers",
 )
-OF_MEMBERS = ("/new", "/settings/tokens", "/settings/keys", "/ada/hidden", "/operator", "/organizations/new", "/oauth/device")
+OF_MEMBERS = (
+    "/new",
+    "/settings/tokens",
+    "/settings/keys",
+    "/ada/hidden",
+    "/operator",
+    "/organizations/new",
+    "/oauth/device",
+)
 # Parts of pages, that scripts or pages themselves ask for.
 PARTS = ("/static/", "/language/", "/viewer/statistics", "/viewer/image")
 

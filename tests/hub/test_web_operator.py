@@ -153,7 +153,10 @@ def test_the_log_is_filtered_and_read_page_by_page(inviting: HubProcess, operato
         api.create_repo(f"{name}/m{number}")
     rows = sound(operator.get(f"/operator/log?kind=repository.&by={name}")).all("tr")[1:]
     assert [row.text.count("repository.created") for row in rows] == [1, 1, 1]
-    assert f"name={name}/m1" in sound(operator.get(f"/operator/log?about={name}/m1")).text
+    about = sound(operator.get(f"/operator/log?about={name.upper()}/m1")).all("tr")[1:]
+    assert [f"name={name}/m1" in row.text for row in about] == [True]
+    by = [sound(operator.get(f"/operator/log?by={each}")).all("tr")[1:] for each in (name, name.upper())]
+    assert [row.text for row in by[0]] == [row.text for row in by[1]] != []
     with inviting.rooms() as rooms:
         for number in range(60):
             rooms.accounts.set_quota(name, number)

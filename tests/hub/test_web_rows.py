@@ -62,7 +62,9 @@ class Site:
     def computed(self, path: str, **headers: str) -> Page:
         """The page once its statistics are there."""
         deadline = time.monotonic() + 60
-        while (page := self.page(path, **headers)) and any("data-hx-trigger" in one.attributes for one in page.elements):
+        while (page := self.page(path, **headers)) and any(
+            "data-hx-trigger" in one.attributes for one in page.elements
+        ):
             assert time.monotonic() < deadline, page.text
             time.sleep(0.2)
         return page

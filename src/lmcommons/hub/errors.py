@@ -207,6 +207,13 @@ class Busy(HubError):
         super().__init__(message, headers={"Retry-After": str(seconds)}, **values)
 
 
+class Crashed(HubError):
+    """The hub's own fault; its log has the rest, at the request's `identity`."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__("The hub failed on this request; its log names it {identity}", identity=identity)
+
+
 class InsufficientStorage(HubError):
     """The disk is full; nothing was stored."""
 

@@ -20,6 +20,7 @@ from lmcommons.hub.database.tables import (
     Event,
     Repository,
     RepositoryObject,
+    SshKey,
     Token,
     TokenRole,
 )
@@ -102,10 +103,10 @@ class Accounts:
             return list(session.scalars(rows)), total
 
     def last_seen(self, accounts: Sequence[Account]) -> dict[int, datetime]:
-        """When each user last used a token or a browser's session, by id; to the hour."""
+        """When each user last used a token, a key or a browser's session, by id; to the hour."""
         found: dict[int, datetime] = {}
         with self._database.read() as session:
-            for table in (Token, BrowserSession):
+            for table in (Token, BrowserSession, SshKey):
                 used = select(table.account_id, func.max(table.last_used_at))
                 used = used.where(table.account_id.in_([each.id for each in accounts]), table.last_used_at.is_not(None))
                 for id_, at in session.execute(used.group_by(table.account_id)).tuples():

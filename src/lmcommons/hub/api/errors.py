@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lmcommons.hub.addresses import raw_path
 from lmcommons.hub.errors import (
     BadRequest,
+    Crashed,
     HubError,
     MethodNotAllowed,
     Moved,
@@ -108,9 +109,9 @@ def install(app: FastAPI, page: ErrorPage) -> None:
     async def on_crash(request: Request, error: Exception) -> Response:
         log.error("request %s: %s %s", request.state.id, request.method, raw_path(request), exc_info=error)
         # Starlette answers this outside of all middleware, so the id is set here; the server closes the connection.
-        headers = {"X-Request-Id": request.state.id, "Connection": "close"}
-        message = f"The hub failed on this request; its log names it {request.state.id}"
-        return await answer(request, HubError(message, headers=headers))
+        crashed = Crashed(request.state.id)
+        crashed.headers = {"X-Request-Id": request.state.id, "Connection": "close"}
+        return await answer(request, crashed)
 
     app.state.answer_error = answer
     app.add_exception_handler(HubError, on_hub_error)

@@ -1,6 +1,7 @@
 """What a list can be narrowed to: the values of each filter among what matches, and how many repositories have each."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select, true
 from sqlalchemy.orm import Session
@@ -70,8 +71,8 @@ class Facets:
         """
         with self._database.read() as session:
             sizes = {name: _number(*bounds) for name, bounds in SIZES.items()} if type_ is RepositoryType.MODEL else {}
-            numbers = matching(session, select(func.count(), *sizes.values()), actor, type_, query)
-            total, *counts = session.execute(numbers.select_from(Repository)).one()
+            numbers: list[Any] = [func.count(Repository.id), *sizes.values()]
+            total, *counts = session.execute(matching(session, select(*numbers), actor, type_, query)).one()
             matched = matching(session, select(Repository.id), actor, type_, query)
             found = _tags(session, type_, matched, total > FEW, limit) if total else {}
         if sizes:

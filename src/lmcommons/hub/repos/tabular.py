@@ -147,7 +147,8 @@ def values(array: pa.Array) -> list[Any]:
         there = array.is_valid().to_pylist()
         return [dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(there, fields, strict=True)]
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
-        array = pc.list_slice(array, 0, CELL_LIMIT, return_fixed_size_list=False)  # which is all that is shown
+        if (pc.max(pc.list_value_length(array)).as_py() or 0) > CELL_LIMIT:  # no more is shown
+            array = pc.list_slice(array, 0, CELL_LIMIT, return_fixed_size_list=False)
         flat = iter(values(array.flatten()))
         lengths = pc.list_value_length(array).to_pylist()
         return [None if length is None else list(islice(flat, length)) for length in lengths]

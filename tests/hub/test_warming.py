@@ -1,0 +1,36 @@
+"""What a hub does once after its start: the first visitors of its pages do not wait for it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from lmcommons.hub.app import create_app
+from lmcommons.hub.settings import Settings
+from lmcommons.hub.web import rendering
+from lmcommons.hub.web.warming import warm
+from lmcommons.hub.words import LANGUAGES
+
+
+def test_templates_are_compiled_and_modules_imported_before_anybody_asks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(Settings.make(tmp_path / "hub"))
+    warm(app)
+    assert caplog.messages == []
+    assert "pyarrow" in sys.modules
+    for language in LANGUAGES:
+        environment = rendering._environment(language)
+        assert environment.cache is not None
+        assert len(environment.cache) == len(environment.list_templates())
+    app.state.hub.close()
+
+
+def test_a_hub_whose_pages_fail_says_so_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(Settings.make(tmp_path / "hub"))
+    with app.state.hub.database.write() as session:
+        session.execute(text("DROP TABLE events"))
+    warm(app)
+    assert "the pages are not warm" in caplog.text
+    app.state.hub.close()
