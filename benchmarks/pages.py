@@ -88,7 +88,7 @@ PAGES = {
     "discussions": f"/{MODEL}/discussions",
     "discussion": f"/{MODEL}/discussions/1",
     "pull request": f"/{MODEL}/discussions/2",
-    "its changes": f"/{MODEL}/discussions/2/files",
+    "its changes": f"/{MODEL}/discussions/2/changes",
     "settings": f"/{MODEL}/settings",
     "lineage": f"/{MODEL}/lineage",
     "dataset": f"/datasets/{DATASET}",

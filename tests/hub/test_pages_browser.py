@@ -70,6 +70,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "0",
         "--try",
         "lab/tales=http://127.0.0.1:9",
+        "--import-from",
+        "http://127.0.0.1:9",
         "--smtp",
         "smtp://127.0.0.1:9",
         "--mail-from",

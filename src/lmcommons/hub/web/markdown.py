@@ -27,7 +27,7 @@ from lmcommons.hub.web import highlight, math
 
 SUFFIXES = (".md", ".markdown")  # of files that are shown rendered
 MAX_MARKDOWN = 500_000  # characters; of a longer text, or one with more marks or tags, the beginning is shown
-MAX_MARKS = 100_000  # signs that may mean something in Markdown: each can cost 10 µs, whatever it comes to mean
+MAX_MARKS = 80_000  # signs that may mean something in Markdown: each can cost 10 µs, whatever it comes to mean
 MAX_TAGS = 20_000  # of raw HTML: the parser's time for elements within each other grows with the square
 MAX_PARAGRAPH = 5_000  # characters; links and emphasis in more would cost time that grows with the square
 CACHE_LIMIT = 32_000_000  # characters of HTML that are kept

@@ -161,6 +161,8 @@ def _environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_COMPILED,
+        optimized=False,  # nothing that a filter makes in one language may be compiled into a template
         finalize=partial(translated, language=language),  # Words are said in the language wherever they stand alone
         extensions=["jinja2.ext.i18n"],
     )
@@ -179,7 +181,6 @@ def _environment(language: str) -> Environment:
         "parameters": _parameters,
         "short": _short,
         "size": formatting.size,
-        "said": partial(translated, language=language),
         "steps": _steps,
     }
     environment.globals |= {

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from io import BytesIO
 
 from starlette.applications import Starlette
 from starlette.types import Message
@@ -15,27 +14,18 @@ LOGGER = logging.getLogger(__name__)
 
 
 def warm(app: Starlette) -> None:
-    """Compile the templates, ask for the first page in each language, and show a row and a line of code.
+    """Compile the templates, ask for the first page in each language, and show a line of code.
 
-    The page makes ready what all pages share: routes, SQL of the lists, connections, catalogues of words.
+    The page makes ready what all pages share: routes, SQL of the lists, connections, catalogues of words. What reads
+    rows is left to the first who looks at some: it takes 100 MB.
     """
     try:
         for language in LANGUAGES:
             compile_templates(language)
             asyncio.run(_ask(app, "/", language))
-        _show_content()
+        highlight.lines("{}", "a.json")
     except Exception:  # the pages say what is wrong to those who ask for them
         LOGGER.warning("the pages are not warm", exc_info=True)
-
-
-def _show_content() -> None:
-    """Have what shows rows and code imported, with all that it imports when it is first used."""
-    from lmcommons.hub.repos.tabular import read_rows  # a third of a second, for which no start waits
-    from lmcommons.hub.web.cells import table
-
-    read = read_rows(BytesIO(b'{"a": 1}\n'), ".jsonl", 0, 1)
-    table(read.rows, read.schema.names)
-    highlight.lines("{}", "a.json")
 
 
 async def _ask(app: Starlette, path: str, language: str) -> None:
