@@ -12,9 +12,7 @@ from lmcommons.hub.web.warming import warm
 from lmcommons.hub.words import LANGUAGES
 
 
-def test_templates_are_compiled_before_anybody_asks(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_templates_are_compiled_before_anybody_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     app = create_app(Settings.make(tmp_path / "hub"))
     warm(app)
     assert caplog.messages == []
