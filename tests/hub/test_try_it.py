@@ -200,6 +200,7 @@ def test_in_a_browser_the_answer_grows_and_can_be_stopped(chromium: Chromium, tr
         tina.page.get_by_label("Name").fill("tina")
         tina.page.get_by_label("Password").fill(PASSWORD)
         tina.page.get_by_role("button", name="Sign in").click()
+        tina.page.wait_for_url("**/tina/pausing/try")  # with its script
         tina.page.get_by_label("Prompt").fill("Hello")
         tina.page.get_by_role("button", name="Generate").click()
         expect(tina.page.locator("#answer")).to_have_text("well")
