@@ -106,6 +106,14 @@ def test_who_comes_second_is_shown_both_and_what_git_makes_of_them(
     assert text(git, "poem.txt") == merged
 
 
+def test_the_same_text_saved_twice_is_one_commit_and_no_conflict(rooms, ann, repository, git):
+    start = git.branch("main")
+    edit = Edit("poem.txt", "poem.txt", start, POEM.replace("one", "ONE").replace("\n", "\r\n"))
+    head = save(rooms, ann, repository, edit)
+    assert save(rooms, ann, repository, edit) == head
+    assert git.branch("main") == head
+
+
 def test_a_file_that_is_gone_or_no_text_any_more_is_told(rooms, ann, repository, git):
     start = git.branch("main")
     rooms.editing.remove(ann, repository, "main", "d/x.txt", parent=start, message="remove")
