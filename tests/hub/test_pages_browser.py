@@ -18,7 +18,8 @@ from crawl import Crawl, pages_of_the_hub
 from filled_hub import PASSWORD, FilledHub, fill
 from hub_process import start_hub
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as BrowserTimeout
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 WIDTHS = (360, 1600)
@@ -254,7 +255,7 @@ def look(somebody: Person, axe: Axe, name: str, path: str) -> Iterator[str]:
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if over > 0:
             yield f"{over} pixels wider than a window of {width}"
-        page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png", full_page=True)
+        take_picture(page, f"{name}-{width}.png")
     page.emulate_media(color_scheme="dark")
     yield from (f"dark: {what}" for what in broken_rules(axe, page, {"runOnly": ["color-contrast"]}))
     page.emulate_media(media="print", color_scheme="dark")
@@ -265,6 +266,18 @@ def look(somebody: Person, axe: Axe, name: str, path: str) -> Iterator[str]:
         yield f"printed in {ink}"
     yield from somebody.troubles
     somebody.troubles.clear()
+
+
+def take_picture(page: Page, name: str) -> None:
+    """The whole page as a file. Chromium without a GPU now and then draws no frame for a capture, which then waits
+    forever: it is asked a second time, for the page drawn anew."""
+    path = SCREENSHOTS / name
+    try:
+        page.screenshot(path=path, full_page=True)
+    except BrowserTimeout:
+        page.bring_to_front()
+        page.reload()
+        page.screenshot(path=path, full_page=True)
 
 
 def broken_rules(axe: Axe, page: Any, options: dict[str, Any]) -> Iterator[str]:
