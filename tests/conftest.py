@@ -5,12 +5,17 @@ import os
 
 import pytest
 import stack
-from hub_process import HubProcess, start_hub
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from hub_process import PATIENCE, HubProcess, start_hub
 from tiny_run import TINY, Trained, lmc, write_documents
 
 # Before torch is imported, here and in every process that a test starts: models of this size are faster with one
 # thread, and tests that run beside others much faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# httpx waits five seconds where a test says nothing else, which is not long on a busy machine.
+for part in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, part, PATIENCE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

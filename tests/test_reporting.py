@@ -22,7 +22,7 @@ from lmcommons import recipe
 from lmcommons.errors import CommandError, StoppedError
 from lmcommons.publishing import reported
 
-LIMIT = 90  # seconds for what should take a few; a busy machine is slow
+LIMIT = 240  # seconds for what should take a few; a busy machine is slow
 STEPS = 240
 LONG = TINY.replace("steps: 30", f"steps: {STEPS}").replace("batch_size: 4", "batch_size: 16")
 KEY = "0123456789abcdef"
@@ -133,7 +133,7 @@ def pretraining(watcher: Watcher) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_run_is_seen_while_it_trains_and_stays_the_same_one_over_kill_9_and_a_stop(watcher: Watcher):
     write_documents(watcher.home)
     with pretraining(watcher) as process:

@@ -30,7 +30,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WAIT = 15_000  # milliseconds for a page or an element; a busy machine is slow
+WAIT = 60_000  # milliseconds for a page or an element; a busy machine is slow
 
 
 def executable() -> str | None:

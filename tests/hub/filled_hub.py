@@ -251,11 +251,11 @@ def _care(filled: FilledHub) -> None:
         how_far = Progress(step=39, steps=1000, tokens=19968, seconds_left=4000)
         rooms.runs.report(ada, tales, "wider", how_far, [json.loads(line) for line in _metrics(5.0).splitlines()])
         rooms.access.ask(zoe, gated, {"why": "To read."})
-        rooms.moderation.report(zoe, broken, "It is **broken**, and pretends not to be.")
-        case = rooms.moderation.report(zoe, tales, "Says nothing true.", number=2)
+        rooms.reports.report(zoe, broken, "It is **broken**, and pretends not to be.")
+        case = rooms.reports.report(zoe, tales, "Says nothing true.", number=2)
         rooms.moderation.decide(ada, case.id, hide=False, note="It is a question.")
         spam = rooms.commits.create_repository(zoe, RepositoryType.MODEL, "zoe", "spam")
-        case = rooms.moderation.report(ben, spam, "It sells watches.")
+        case = rooms.reports.report(ben, spam, "It sells watches.")
         rooms.moderation.decide(ada, case.id, hide=True, note="It does.")
 
 

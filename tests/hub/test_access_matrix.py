@@ -18,8 +18,8 @@ from access_rules import FORMS, RULES, Rule
 from hub_process import HubProcess
 from starlette.routing import BaseRoute, Route
 
+from lmcommons.hub.accounts.browser_sessions import COOKIE
 from lmcommons.hub.accounts.permissions import Action
-from lmcommons.hub.accounts.sign_in import COOKIE
 from lmcommons.hub.app import create_app
 from lmcommons.hub.database.tables import TokenRole
 from lmcommons.hub.settings import Settings

@@ -85,7 +85,7 @@ def test_only_a_disk_has_paths_and_only_a_bucket_has_addresses(bucket: S3Blobs, 
     assert disk.path("k").read_bytes() == b"content"
     assert disk.address("k") is None
     assert bucket.path("k") is None
-    assert urllib.request.urlopen(bucket.address("k", 60)).read() == b"content"
+    assert urllib.request.urlopen(bucket.address("k")).read() == b"content"
 
 
 def refused(address: str, method: str = "GET", body: bytes | None = None) -> int:
@@ -102,7 +102,7 @@ def send(address: str, content: bytes) -> str:
 def test_an_address_is_for_one_blob_one_method_and_one_size(bucket: S3Blobs):
     for key in ("mine", "other"):
         bucket.put(key, b"content")
-    address = bucket.address("mine", 60)
+    address = bucket.address("mine")
     assert refused(address.replace("/mine?", "/other?")) == 403
     assert refused(address, "PUT", b"changed") == 403
     assert refused(address, "DELETE") == 403

@@ -3,21 +3,44 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import asyncssh
 import httpx
 import pytest
 import stack
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hub_process import HubProcess, lmc_hub, start_hub
+from hub_process import PATIENCE, HubProcess, free_port, lmc_hub, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
-from sqlalchemy import create_engine
+from open_rooms import open_rooms
+from posting import Posting
+from receiver import Receiver
+from sqlalchemy import create_engine, select
 
-from lmcommons.hub.database.tables import Table
+from lmcommons.hub.accounts.permissions import Actor
+from lmcommons.hub.community.runs import Description
+from lmcommons.hub.community.runs import Progress as How
+from lmcommons.hub.database.tables import (
+    Import,
+    LinkPurpose,
+    Progress,
+    RepositoryType,
+    Role,
+    RunState,
+    SplitStatistics,
+    Table,
+    TokenRole,
+)
+from lmcommons.hub.errors import Conflict, RevisionNotFound, Unauthorized
+from lmcommons.hub.operating.imports import Imports
+from lmcommons.hub.repos.git import AddFile
+from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import Settings
 
 XET_CLIENT = """
@@ -33,8 +56,11 @@ assert open(hf_hub_download("ada/x", "w.bin"), "rb").read() == open(sys.argv[1],
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(stack.CLUSTER, "1")
-        with start_hub(tmp_path_factory.mktemp("cluster") / "hub") as running:
-            yield running
+        running = HubProcess(tmp_path_factory.mktemp("cluster") / "hub", free_port())
+        running.options = ("--import-from", running.endpoint)  # it is as good another hub as any
+        running.start()
+        yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +142,103 @@ def test_what_happens_at_once_in_two_processes_is_kept(cluster: HubProcess, api:
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(create, range(6))) == [200, 409, 409, 409, 409, 409]
+
+
+@pytest.fixture(scope="module")
+def rooms(cluster: HubProcess) -> Iterator[Hub]:
+    with cluster.rooms() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def kay(rooms: Hub) -> Actor:
+    return rooms.tokens.actor(rooms.accounts.add_user("kay", admin=True))
+
+
+def test_what_works_beside_the_answers_is_shared_by_the_processes(cluster: HubProcess, rooms: Hub, kay: Actor):
+    imports = Imports(open_rooms(cluster.data, import_from=[cluster.endpoint]))
+    for number in range(4):
+        made = rooms.commits.create_repository(kay, RepositoryType.DATASET, None, f"rows-{number}")
+        files = [AddFile("train.jsonl", b'{"a": %d}\n' % number)]
+        rooms.commits.commit(kay, made, "main", files, message="Rows")
+        source = f"datasets/kay/rows-{number}"
+        imports.begin(kay, endpoint=cluster.endpoint, source=source, owner=None, name=f"copy-{number}")
+        made = rooms.commits.refresh(made)
+        rooms.statistics.of(made, rooms.datasets.splits(made)[1][0])
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with rooms.database.read() as session:
+            rows = [row for table in (Import, SplitStatistics) for row in session.scalars(select(table))]
+        if all(row.progress is not Progress.WAITING for row in rows):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert [(row.progress, row.attempts, row.error) for row in rows] == [(Progress.DONE, 1, None)] * 8
+    for number in range(4):
+        names = (f"kay/copy-{number}", f"kay/rows-{number}")
+        here, there = (rooms.repositories.find(kay, RepositoryType.DATASET, name) for name in names)
+        assert here.head == there.head
+        assert rooms.statistics.of(there, rooms.datasets.splits(there)[1][0]).found["columns"][0]["max"] == number
+
+
+def test_a_run_is_told_of_while_it_goes_on(rooms: Hub, kay: Actor):
+    model = rooms.commits.create_repository(kay, RepositoryType.MODEL, None, "trained")
+    for key in ("first", "second"):
+        rooms.runs.begin(kay, model, key, Description(key))
+    points = [{"step": step, "loss": 8 / step} for step in range(1, 5)]
+    rooms.runs.report(kay, model, "second", How(step=4, steps=9, tokens=1 << 40), points)
+    found = rooms.runs.find(model, "second")
+    assert (found.step, found.tokens, rooms.runs.curves(found)["loss"].last) == (4, 1 << 40, 2)
+    rooms.runs.report(kay, model, "first", How(state=RunState.FINISHED))
+    assert [run.key for run, _ in rooms.runs.in_progress(kay, limit=5)] == ["second"]
+    assert {run.key for run in rooms.runs.of(model)} == {"first", "second"}
+
+
+def test_followers_are_told_and_what_is_hidden_is_gone_until_it_is_shown(rooms: Hub, kay: Actor):
+    flo = rooms.tokens.actor(rooms.accounts.add_user("flo"))
+    model = rooms.commits.create_repository(flo, RepositoryType.MODEL, None, "followed")
+    rooms.follows.follow_repository(kay, model)
+    assert rooms.follows.of_repository(kay, model) == (1, True)
+    proposed = rooms.pull_requests.propose(flo, model, "main", [AddFile("a", b"a")], title="Words")[0]
+    assert rooms.notifications.unread(kay) == 1
+    git, ref = rooms.repositories.git(model), f"refs/pr/{proposed.number}"
+    commit = git.all_refs()[ref]
+    case = rooms.reports.report(kay, model, "bad", number=proposed.number)
+    rooms.moderation.decide(kay, case.id, hide=True, note="bad")
+    assert ref not in git.all_refs()
+    with pytest.raises(RevisionNotFound):
+        git.resolve(commit)
+    rooms.moderation.restore(kay, case.id, note="well")
+    assert git.resolve(ref) == commit
+
+
+def test_a_key_speaks_for_its_user_until_it_is_removed(rooms: Hub, kay: Actor):
+    text = asyncssh.generate_private_key("ssh-ed25519", comment="kay@laptop").export_public_key().decode()
+    key = rooms.keys.add("kay", "laptop", text)
+    rooms.keys.note_use(key.fingerprint)
+    assert rooms.keys.actor(key.fingerprint).name == "kay"
+    with pytest.raises(Conflict):
+        rooms.keys.add("flo", "laptop", text)
+    rooms.keys.remove("kay", key.id)
+    with pytest.raises(Unauthorized):
+        rooms.keys.actor(key.fingerprint)
+
+
+def test_links_and_invitations_go_by_mail(cluster: HubProcess, receiver: Receiver):
+    posting = Posting(cluster.data, receiver)
+    with closing(posting.hub) as hub:
+        mia = posting.join("mia", email="mia@example.org")
+        posting.join("noa")
+        hub.mail_links.confirm(posting.code())
+        assert posting.address("mia") == "mia@example.org"
+        hub.mail_links.forgotten("mia@example.org")
+        assert hub.mail_links.find(posting.code(), LinkPurpose.PASSWORD).account.name == "mia"
+        hub.organisations.add("club", members=[("noa", Role.ADMIN)])
+        noa = hub.tokens.actor(hub.tokens.add("noa", "invites", TokenRole.WRITE))
+        hub.organisation_invitations.invite(noa, "club", "mia", Role.WRITE)
+        assert [to for to, _ in posting.delivered()] == ["mia@example.org"]
+        hub.organisation_invitations.answer(mia, "club", accept=True)
+        assert hub.organisation_invitations.of_user(mia) == []
 
 
 def test_a_hub_moves_from_postgresql_and_s3_to_a_directory(cluster: HubProcess, api: HfApi, tmp_path: Path):

@@ -117,7 +117,7 @@ def test_an_upload_that_is_killed_in_its_midst_leaves_nothing(hub: HubProcess, a
         sending.start()
         with hub.rooms() as rooms:
             staging = rooms.objects.blobs.staging
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while sum(path.stat().st_size for path in staging.iterdir()) < 10 << 20 and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert len(list(staging.iterdir())) == 1

@@ -100,7 +100,7 @@ def test_processes_that_open_a_new_directory_together_all_succeed(tmp_path: Path
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
     ]
-    answers = [process.communicate(timeout=60) for process in processes]
+    answers = [process.communicate(timeout=240) for process in processes]
     assert [error for _, error in answers] == [""] * 4
     assert all(process.returncode == 0 for process in processes)
     assert len({token for token, _ in answers}) == 4

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import stack
 from open_rooms import open_rooms
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from weights import safetensors
 
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
-from lmcommons.hub.repos import facets
+from lmcommons.hub.repos import facets, keeping
 from lmcommons.hub.repos.facets import FILTERS, SIZES, Facets
 from lmcommons.hub.repos.git import AddFile
 from lmcommons.hub.repos.search import Listing, matching
@@ -105,6 +105,28 @@ def test_among_many_repositories_the_same_is_found(hub: Hub, monkeypatch: pytest
     monkeypatch.setattr(facets, "FEW", 0)
     assert [hub.facets.of(ANONYMOUS, kind, Listing()) for kind in FILTERS] == few
     assert [found.total for found in few] == [3, 2]
+
+
+def test_counts_of_long_lists_are_kept_for_a_minute(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    def totals(**asked: Any) -> tuple[int, int]:
+        query = Listing(**asked)
+        found = hub.facets.of(ANONYMOUS, RepositoryType.MODEL, query)
+        return found.total, hub.search.count(ANONYMOUS, RepositoryType.MODEL, query)
+
+    def hide(*, hidden: bool) -> None:
+        with hub.database.write() as session:
+            session.execute(update(Repository).values(hidden=hidden))
+
+    monkeypatch.setattr(keeping, "LONG", 2)
+    assert totals() == (3, 3)
+    assert totals(tags=("zh",)) == (2, 2)
+    monkeypatch.setattr(keeping, "SECONDS", 0)
+    assert totals(tags=("x",)) == (3, 3)
+    hide(hidden=True)
+    assert totals() == totals(sort="likes", offset=1) == (3, 3)
+    assert totals(tags=("zh",)) == (0, 0)
+    assert totals(tags=("x",)) == (0, 0)
+    hide(hidden=False)
 
 
 def test_private_repositories_count_for_those_who_may_see_them(hub: Hub):

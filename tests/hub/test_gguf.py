@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmcommons.hub.repos.gguf import header
+from lmcommons.hub.repos.gguf import TENSORS_LIMIT, read, summary
 
 
 def text(value: str) -> bytes:
@@ -31,8 +31,14 @@ ENTRIES = (
 
 
 def test_a_header_says_what_the_model_is():
-    assert header(BytesIO(gguf(*ENTRIES))) == {"total": 17, "architecture": "llama", "context_length": 2048}
-    assert header(BytesIO(gguf())) == {"total": 17}
+    assert summary(BytesIO(gguf(*ENTRIES))) == {"total": 17, "architecture": "llama", "context_length": 2048}
+    assert summary(BytesIO(gguf())) == {"total": 17}
+
+
+def test_tensors_have_the_shape_that_other_formats_write():
+    found = read(BytesIO(gguf(*ENTRIES)))
+    assert [(one.name, one.type, one.shape) for one in found.tensors] == [("t0", "F32", (3, 4)), ("t1", "F32", (5,))]
+    assert found.metadata["general.flag"] is True
 
 
 def test_the_api_says_it_too(api: HfApi):
@@ -56,6 +62,7 @@ def test_the_api_says_it_too(api: HfApi):
         b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0),
         b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60),
         gguf(struct.pack("<Q", 1 << 63) + b"name"),
+        b"GGUF" + struct.pack("<IQQ", 3, TENSORS_LIMIT + 1, 0) + bytes(24 * TENSORS_LIMIT + 24),
         gguf(text("a") + struct.pack("<I", 99)),
         gguf(tensors=((1,) * 9,)),
         gguf(text("a") + struct.pack("<IIQ", 9, 9, 1)),
@@ -65,13 +72,13 @@ def test_the_api_says_it_too(api: HfApi):
 )
 def test_headers_that_lie_are_refused(content: bytes):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
-        header(BytesIO(content))
+        summary(BytesIO(content))
 
 
 @given(st.binary(max_size=100), st.integers(0, 300))
 def test_damage_is_refused_or_read(damage: bytes, at: int):
     whole = gguf(*ENTRIES)
     try:
-        assert header(BytesIO(whole[:at] + damage + whole[at + len(damage) :]))["total"] >= 0
+        assert summary(BytesIO(whole[:at] + damage + whole[at + len(damage) :]))["total"] >= 0
     except ValueError:
         return

@@ -1,6 +1,7 @@
 """Where the boxes of a lineage lie."""
 
 import random
+import re
 
 from lmcommons.hub.database.tables import Relation, RepositoryType
 from lmcommons.hub.repos.lineage import Edge, Node, Walk
@@ -31,6 +32,14 @@ def test_a_circle_is_drawn_and_ends():
     found = drawn({"first": 0, "a": -1, "b": -2}, ("a", "first"), ("b", "a"), ("a", "b"), ("first", "a"))
     assert len(found.arrows) == 4
     assert len(set(across(found).values())) == 3
+
+
+def test_an_arrow_that_leads_back_runs_below_the_boxes_and_within_the_drawing():
+    found = drawn({"first": 0, "a": -1}, ("a", "first"), ("first", "a"))
+    [back] = [arrow.path for arrow in found.arrows if arrow.edge.source[1] == "first"]
+    numbers = [int(number) for number in re.findall(r"\d+", back)]
+    assert all(HEIGHT < y <= found.height for y in numbers[1::2])
+    assert drawn({"first": 0, "a": -1}, ("a", "first")).height < found.height
 
 
 def test_boxes_never_overlap_and_lie_inside():

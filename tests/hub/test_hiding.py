@@ -13,6 +13,7 @@ from browser import Browser
 from hub_process import HubProcess, free_port, lmc_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from test_attachments import png
+from test_xet import opened
 from web_page import Page
 
 from lmcommons.hub.accounts.permissions import Actor
@@ -20,6 +21,7 @@ from lmcommons.hub.database.tables import ModerationCase, Repository, Repository
 from lmcommons.hub.errors import Conflict
 from lmcommons.hub.operating.garbage import collect
 from lmcommons.hub.rooms import Hub
+from lmcommons.hub.words import translated
 
 SECRET = b"what nobody should read"
 LARGE = b"a large file that nobody should read"
@@ -47,7 +49,7 @@ def stored(rooms: Hub, name: str) -> Repository:
 
 
 def hide(rooms: Hub, operator: Actor, repository: Repository, **what: int) -> ModerationCase:
-    case = rooms.moderation.report(operator, repository, "bad", **what)
+    case = rooms.reports.report(operator, repository, "bad", **what)
     return rooms.moderation.decide(operator, case.id, hide=True, note="bad")
 
 
@@ -207,7 +209,7 @@ def test_deciding_again_completes_what_a_killed_process_began(
 ):
     """The commits moved, the decision was not stored."""
     repository = stored(rooms, proposal.repo)
-    case = rooms.moderation.report(operator, repository, "bad", number=proposal.number)
+    case = rooms.reports.report(operator, repository, "bad", number=proposal.number)
     with monkeypatch.context() as patch:
         patch.setattr("lmcommons.hub.community.moderation._tell", _die)
         with pytest.raises(KeyboardInterrupt):
@@ -239,6 +241,86 @@ def test_a_large_file_that_is_uploaded_anew_is_no_longer_withheld(
     api.create_commit(proposal.repo, [CommitOperationAdd("mine.bin", LARGE)], commit_message="I had it too")
     answer = httpx.get(f"{api.endpoint}/{proposal.repo}/resolve/main/mine.bin", follow_redirects=True)
     assert answer.content == LARGE
+
+
+# ---------------------------------------------------------------- addresses that were given out before
+
+
+def given(hub: HubProcess, repo: str, content: bytes, xet_hash: str, token: str | None) -> dict[str, httpx.Request]:
+    """What fetches a large file without a token, as the hub says it to who has this one: by LFS, and its xorb."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    wanted = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    batch = {"operation": "download", "transfers": ["basic"], "objects": [wanted]}
+    answer = httpx.post(f"{hub.endpoint}/{repo}.git/info/lfs/objects/batch", json=batch, headers=headers).json()
+    by_lfs = answer["objects"][0]["actions"]["download"]["href"]
+    file = opened(hub, token, repo, "read").get(f"/v1/reconstructions/{xet_hash}").json()
+    ((fetch,),) = file["fetch_info"].values()
+    stretch = {"Range": f"bytes={fetch['url_range']['start']}-{fetch['url_range']['end']}"}
+    return {"lfs": httpx.Request("GET", by_lfs), "xet": httpx.Request("GET", fetch["url"], headers=stretch)}
+
+
+@pytest.mark.embedded("a bucket gives what its addresses are for until they have expired: test_s3.py")
+def test_addresses_hold_as_long_as_who_asked_may_read(
+    hub: HubProcess, rooms: Hub, operator: Actor, author: HfApi, new_repository: Callable[..., str], api: HfApi
+):
+    repo, content = new_repository(), secrets.token_bytes(30_000)
+    repository, owner = stored(rooms, repo), rooms.tokens.actor(api.token)
+    file = opened(hub, str(api.token), repo, "write").upload(content)
+    tokens = {"nobody": None, "a reader": str(author.token), "the owner": str(api.token)}
+    addresses = {who: given(hub, repo, content, file.hash, token) for who, token in tokens.items()}
+    everybody = {(who, way) for who in tokens for way in ("lfs", "xet")}
+    the_owner = {(who, way) for who, way in everybody if who == "the owner"}
+
+    def served() -> set[tuple[str, str]]:
+        with httpx.Client() as client:
+            ways = [(who, way, request) for who, asked in addresses.items() for way, request in asked.items()]
+            return {(who, way) for who, way, request in ways if client.send(request).is_success}
+
+    assert served() == everybody
+    case = hide(rooms, operator, repository)
+    assert served() == the_owner
+    rooms.moderation.restore(operator, case.id, note="")
+    assert served() == everybody
+    api.update_repo_settings(repo, gated="manual")
+    assert served() == the_owner
+    rooms.access.grant(owner, stored(rooms, repo), str(rooms.tokens.actor(author.token).name))
+    assert served() == {(who, way) for who, way in everybody if who != "nobody"}
+    api.update_repo_settings(repo, visibility="private")
+    assert served() == the_owner
+    rooms.large_files.remove(owner, repository, [hashlib.sha256(content).hexdigest()], rewrite_history=False)
+    assert served() == set()
+    opened(hub, str(api.token), repo, "write").upload(content)
+    assert served() == the_owner
+    api.delete_repo(repo)
+    assert served() == set()
+
+
+def test_addresses_of_a_hidden_pull_request_end(
+    hub: HubProcess, rooms: Hub, operator: Actor, api: HfApi, proposal: Proposal
+):
+    wanted = {"oid": hashlib.sha256(LARGE).hexdigest(), "size": len(LARGE)}
+    batch = {"operation": "download", "transfers": ["basic"], "objects": [wanted]}
+    answer = httpx.post(f"{hub.endpoint}/{proposal.repo}.git/info/lfs/objects/batch", json=batch).json()
+    address = answer["objects"][0]["actions"]["download"]["href"]
+    assert httpx.get(address, follow_redirects=True).content == LARGE
+    case = hide(rooms, operator, stored(rooms, proposal.repo), number=proposal.number)
+    assert httpx.get(address).status_code == 404
+    rooms.moderation.restore(operator, case.id, note="")
+    assert httpx.get(address, follow_redirects=True).content == LARGE
+
+
+def test_addresses_end_with_the_token_that_they_were_asked_for_with(
+    hub: HubProcess, rooms: Hub, api: HfApi, new_repository: Callable[..., str]
+):
+    repo, content = new_repository(private=True), secrets.token_bytes(30_000)
+    file = opened(hub, str(api.token), repo, "write").upload(content)
+    token = hub.add_token("ann", "read")
+    asked = given(hub, repo, content, file.hash, token)
+    with httpx.Client(follow_redirects=True) as client:
+        assert all(client.send(each).is_success for each in asked.values())
+        rooms.tokens.revoke("ann", max(each.id for each in rooms.tokens.of("ann")))
+        refused = {way for way, each in asked.items() if client.send(each).status_code == 401}
+    assert refused >= {"lfs"}
 
 
 # ---------------------------------------------------------------- attachments
@@ -369,6 +451,23 @@ def test_hidden_files_that_come_back_under_another_name_are_reported_once(
     assert reported(rooms, operator, second) == [f"It has the files of {name}/first, which is hidden."]
     assert not second.hidden
     rooms.moderation.restore(operator, case.id, note="")
+
+
+def test_large_files_that_come_back_a_little_changed_are_reported(rooms: Hub, operator: Actor, hub: HubProcess):
+    token = hub.add_user(name := f"d{secrets.token_hex(4)}")
+    weights = secrets.token_bytes(300_000)
+    changed, half = b"x" + weights[1:], weights[:150_000] + secrets.token_bytes(150_000)
+    for repo, content in (("first", weights), ("second", changed), ("third", half)):
+        HfApi(hub.endpoint, token=token).create_repo(f"{name}/{repo}")
+        opened(hub, token, f"{name}/{repo}", "write").upload(content)
+        add = [CommitOperationAdd("weights.bin", content), CommitOperationAdd("a.txt", repo.encode())]
+        HfApi(hub.endpoint, token=token).create_commit(f"{name}/{repo}", add, commit_message="Add")
+        if repo == "first":
+            hide(rooms, operator, stored(rooms, f"{name}/first"))
+    (reason,) = reported(rooms, operator, stored(rooms, f"{name}/second"))
+    assert reason == f"Its large files are for the most part those of {name}/first, which is hidden."
+    assert translated(reason, "zh") == f"它的大文件大部分与 {name}/first 的相同，而后者已被隐藏。"
+    assert reported(rooms, operator, stored(rooms, f"{name}/third")) == []
 
 
 def test_files_that_others_show_too_are_not_reported(rooms: Hub, operator: Actor, hub: HubProcess, api: HfApi):

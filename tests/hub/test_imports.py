@@ -1,20 +1,23 @@
 """Repositories that members bring from the hubs that the operator names."""
 
 import hashlib
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from browser import Browser
-from hub_process import HubProcess, lmc_hub, start_hub
+from hub_process import PATIENCE, HubProcess, children, lmc_hub, start_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi
 from open_rooms import open_rooms
+from sqlalchemy import select, update
 
-from lmcommons.hub.database.tables import Progress, now
+from lmcommons.hub.database.tables import Import, Progress, now
 from lmcommons.hub.objects.store import object_key
 from lmcommons.hub.operating import imports
 from lmcommons.hub.operating.imports import Imports
@@ -44,8 +47,9 @@ def origin(other: HubProcess) -> HfApi:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, other: HubProcess) -> Iterator[HubProcess]:
-    """A hub whose members may import from the other one."""
-    with start_hub(tmp_path_factory.mktemp("here") / "hub", "--import-from", other.endpoint) as running:
+    """A hub of two processes whose members may import from the other one."""
+    options = ("--import-from", other.endpoint, "--workers", "2", "--log-level", "info")
+    with start_hub(tmp_path_factory.mktemp("here") / "hub", *options) as running:
         running.add_organisation("lab")
         yield running
 
@@ -67,18 +71,17 @@ def asked(browser: Browser, hub: HubProcess, source: str, **fields: str) -> http
 
 def ended(browser: Browser) -> str:
     """The page of imports once none is under way."""
-    for _ in range(150):
-        page = browser.get("/imports").text
-        if ">Stop<" not in page:
-            return page
+    deadline = time.monotonic() + PATIENCE
+    while ">Stop<" in (page := browser.get("/imports").text):
+        assert time.monotonic() < deadline, page
         time.sleep(0.2)
-    raise AssertionError(page)
+    return page
 
 
 def test_a_model_comes_with_its_history_large_files_and_tags(here: HubProcess, origin: HfApi):
     browser, api = member(here, "ann")
     assert asked(browser, here, "ada/tales", owner="ann").url.path == "/imports"
-    assert '<a href="/ann/tales">' in ended(browser)
+    assert 'href="/ann/tales"' in ended(browser)
     assert api.model_info("ann/tales").sha == origin.model_info("ada/tales").sha
     assert [tag.name for tag in api.list_repo_refs("ann/tales").tags] == ["v1"]
     assert Path(api.hf_hub_download("ann/tales", "w.bin")).read_bytes() == LARGE
@@ -206,6 +209,70 @@ def test_a_history_that_names_a_private_object_of_somebody_here_does_not_open_it
         rooms.objects.blobs.put(object_key(sha256), secret)
 
 
+def test_many_at_once_are_shared_by_the_processes_and_each_is_brought_once(here: HubProcess, origin: HfApi):
+    names = [f"ada/many-{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        origin.create_repo(name)
+        origin.create_commit(name, [CommitOperationAdd("w.bin", b"%d" % number * 500_000)], commit_message="Files")
+    browser, api = member(here, "max")
+    for name in names:
+        asked(browser, here, name, owner="max")
+    ended(browser)
+    with here.rooms() as rooms, rooms.database.read() as session:
+        rows = session.scalars(select(Import).where(Import.target.startswith("max/"))).all()
+    assert {(row.progress, row.attempts, row.received) for row in rows} == {(Progress.DONE, 1, 500_000)}
+    for name in names:
+        assert api.model_info(name.replace("ada", "max")).sha == origin.model_info(name).sha
+        assert here.log.read_text().count(f"{name.replace('ada', 'max')}: 1 branches and tags moved") == 1
+
+
+def test_what_is_being_imported_is_not_asked_for_twice(here: HubProcess, other: HubProcess, origin: HfApi):
+    browser, _ = member(here, "twice")
+    with stopped(other):
+        asked(browser, here, "ada/tales", owner="twice")
+        answer = asked(browser, here, "ada/tales", owner="twice")
+    assert answer.status_code == 409
+    assert "twice/tales is being imported already" in answer.text
+    assert 'href="/twice/tales"' in ended(browser)
+    assert asked(browser, here, "ada/tales", owner="twice").status_code == 200
+
+
+def test_the_import_of_a_process_that_is_killed_goes_on_in_another(here: HubProcess, other: HubProcess, origin: HfApi):
+    browser, api = member(here, "kim")
+    with stopped(other):
+        asked(browser, here, "ada/tales", owner="kim")
+        [(worker, git)] = until(lambda: [(pid, git) for pid in here.workers() for git in children(pid)])
+        os.kill(worker, signal.SIGKILL)
+        os.kill(git, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{worker}").exists())
+    with here.rooms() as rooms, rooms.database.write() as session:  # half a minute passes
+        session.execute(update(Import).where(Import.target == "kim/tales").values(leased_until=now()))
+    assert 'href="/kim/tales"' in ended(browser)
+    assert api.model_info("kim/tales").sha == origin.model_info("ada/tales").sha
+    with here.rooms() as rooms, rooms.database.read() as session:
+        assert session.scalar(select(Import.attempts).where(Import.target == "kim/tales")) == 2
+    until(lambda: len(here.workers() - {worker}) == 2)
+
+
+@contextmanager
+def stopped(hub: HubProcess) -> Iterator[None]:
+    """A block in which a hub takes requests and does not answer them."""
+    os.killpg(hub.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(hub.process.pid, signal.SIGCONT)
+
+
+def until(found):
+    """What is found, once there is something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (there := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return there
+
+
 def test_what_a_process_left_when_it_died_is_taken_up_and_given_up_in_the_end(
     tmp_path: Path, other: HubProcess, origin: HfApi
 ):
@@ -213,18 +280,18 @@ def test_what_a_process_left_when_it_died_is_taken_up_and_given_up_in_the_end(
         ann = hub.tokens.actor(hub.accounts.add_user("ann"))
         work = Imports(hub)
         work.begin(ann, endpoint=other.endpoint, source="ada/tales", owner=None)
-        assert work._take() is not None  # and the process dies
+        assert work.take() is not None  # and the process dies
         assert not work.work()  # somebody else may be at it still
         with hub.database.write() as session:
-            session.get_one(imports.Import, 1).leased_until = now()
+            session.get_one(Import, 1).leased_until = now()
         assert work.work()
         assert work.of(ann)[0].progress is Progress.DONE
         for number in range(2, 2 + imports.ATTEMPTS):
             if number == 2:
                 work.begin(ann, endpoint=other.endpoint, source="ada/rows-2", owner=None)
-            assert work._take() is not None
+            assert work.take() is not None
             with hub.database.write() as session:
-                session.get_one(imports.Import, 2).leased_until = now()
+                session.get_one(Import, 2).leased_until = now()
         assert work.work()
         found = work.of(ann)[0]
         assert (found.progress, found.error) == (Progress.FAILED, "it was begun 3 times and never ended")

@@ -170,6 +170,16 @@ def test_a_ticket_gives_a_right_to_one_repository_until_it_expires(
         keys.actor_of(keys.ticket(added.fingerprint, 7, Action.READ))
 
 
+def test_a_ticket_of_a_removed_key_does_not_speak_for_whoever_gets_its_number(keys: Keys, join: Callable[[], str]):
+    first, second = join(), join()
+    added = keys.add(first, "x", public())
+    ticket = keys.ticket(added.fingerprint, 7, Action.WRITE)
+    keys.remove(first, added.id)
+    keys.add(second, "y", public())  # SQLite gives it the id of the one that was removed
+    with pytest.raises(Unauthorized):
+        keys.actor_of(ticket)
+
+
 def test_a_disabled_account_has_no_key(keys: Keys, join: Callable[[], str], database: Database):
     name = join()
     added = keys.add(name, "x", public())

@@ -121,14 +121,6 @@ def test_a_process_that_dies_leaves_the_others_counting(tmp_path: Path):
     assert counted.take("api", "a").remaining == 9
 
 
-@pytest.fixture
-def window() -> None:
-    """The test begins early enough in a window to end in it."""
-    left = WINDOW - time.monotonic() % WINDOW
-    if left < 40:
-        time.sleep(left)
-
-
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     with start_hub(tmp_path_factory.mktemp("strict") / "hub", "--rate-limit", "8", "--workers", "1") as running:

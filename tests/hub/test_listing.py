@@ -550,7 +550,7 @@ def test_what_has_no_index_gets_one_when_the_hub_starts(tmp_path_factory: pytest
             session.execute(delete(RepositoryTerms))
             session.execute(update(Repository).values(head=None))
         hub.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not ids(hub, search="zephyr") and time.monotonic() < deadline:
             time.sleep(0.05)
         assert ids(hub, search="zephyr") == ["ada/found-again"]

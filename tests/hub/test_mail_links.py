@@ -1,65 +1,23 @@
 """Addresses are verified, forgotten passwords replaced, and all mail is in the language of its reader."""
 
-import re
-import urllib.parse
 from collections.abc import Callable
 from datetime import timedelta
-from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
 
 import pyotp
 import pytest
 from open_rooms import open_rooms
+from posting import PASSWORD, Posting, code_in
 from receiver import Receiver
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
 from lmcommons.hub.accounts.sign_in import SecondStep
 from lmcommons.hub.community.mail import LEASE
-from lmcommons.hub.community.notifications import MAIL_DELAY
-from lmcommons.hub.database.tables import Event, MailLink, RepositoryType, Role, Table, now
+from lmcommons.hub.database.tables import Event, RepositoryType, Role, Table, now
 from lmcommons.hub.errors import BadRequest, Forbidden, NotFound, Unauthorized
-from lmcommons.hub.rooms import Hub
 
-PASSWORD, OTHER = "correct horse battery", "another good one"
-URL = "https://hub.example.org"
-
-
-class Posting:
-    """A hub that sends mail to `receiver`."""
-
-    def __init__(self, data: Path, receiver: Receiver) -> None:
-        self.receiver = receiver
-        self.hub: Hub = open_rooms(data, smtp=receiver.url, mail_from="hub@example.org", public_url=URL, sign_up="open")
-
-    def join(self, name: str, **more: Any) -> Actor:
-        return self.hub.sign_in.actor(self.hub.sign_in.join(name, PASSWORD, **more))
-
-    def address(self, name: str) -> str | None:
-        return self.hub.accounts.find(name).email
-
-    def delivered(self) -> list[tuple[str, EmailMessage]]:
-        """What arrives now: to whom, and what."""
-        self.receiver.mail.clear()
-        self.hub.mail.send_due(now() + MAIL_DELAY)
-        return [(to[0], message) for to, message in self.receiver.mail]
-
-    def code(self) -> str:
-        """The code of the one link that arrives now."""
-        [(_, message)] = self.delivered()
-        return code_in(message)
-
-    def end(self) -> None:
-        """All links end."""
-        with self.hub.database.write() as session:
-            session.execute(update(MailLink).values(expires_at=now()))
-
-
-def code_in(message: EmailMessage) -> str:
-    found = re.search(rf"{URL}/\S+\?code=(\S+)", message.get_content())
-    assert found is not None
-    return urllib.parse.unquote(found[1])
+OTHER = "another good one"
 
 
 @pytest.fixture
@@ -131,7 +89,7 @@ def test_the_former_address_stays_until_the_new_one_is_verified(posting: Posting
 
 def test_without_a_mail_server_an_address_is_taken_as_it_is(tmp_path: Path):
     hub = open_rooms(tmp_path, sign_up="open")
-    ada = hub.sign_in.actor(hub.sign_in.join("ada", PASSWORD, email="ada@example.org"))
+    ada = hub.browser_sessions.actor(hub.joining.join("ada", PASSWORD, email="ada@example.org"))
     assert hub.accounts.find("ada").email == "ada@example.org"
     hub.mail_links.change_email(ada, "new@example.org")
     assert (hub.accounts.find("ada").email, hub.mail_links.waiting(ada)) == ("new@example.org", None)
@@ -177,7 +135,7 @@ def test_a_forgotten_password_is_replaced_by_a_link_that_ends_all_sessions(posti
     with pytest.raises(BadRequest):
         posting.hub.sign_in.reset_password(code, "short")  # which leaves the link as it is
     posting.hub.sign_in.reset_password(code, OTHER)
-    assert posting.hub.sign_in.actor(str(session)) == ANONYMOUS
+    assert posting.hub.browser_sessions.actor(str(session)) == ANONYMOUS
     with pytest.raises(Unauthorized):
         posting.hub.sign_in.sign_in("ada", PASSWORD)
     assert isinstance(posting.hub.sign_in.sign_in("ada", OTHER), str)
@@ -264,7 +222,7 @@ def notified(posting: Posting, reader: Actor) -> None:
 def invited(posting: Posting, reader: Actor) -> None:
     bo = posting.join("bo")
     posting.hub.organisations.add("team", members=[("bo", Role.ADMIN)])
-    bo = posting.hub.sign_in.actor(str(posting.hub.sign_in.sign_in("bo", PASSWORD)))
+    bo = posting.hub.browser_sessions.actor(str(posting.hub.sign_in.sign_in("bo", PASSWORD)))
     posting.hub.organisation_invitations.invite(bo, "team", "ada", Role.WRITE)
 
 

@@ -8,7 +8,7 @@ from open_rooms import open_rooms
 from sqlalchemy import select
 
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor
-from lmcommons.hub.community import moderation
+from lmcommons.hub.community import reports
 from lmcommons.hub.community.discussions import Listing as Discussions
 from lmcommons.hub.database.tables import CaseStatus, Event, Repository, RepositoryType, Role
 from lmcommons.hub.errors import (
@@ -71,7 +71,7 @@ def test_a_hidden_repository_is_absent_to_all_but_its_owner_and_moderators(hub, 
     owner, made = repository
     stranger, (first, _) = person(), operators
     hub.repositories.link_objects(made.id, {"0" * 64: 3})
-    case = hub.moderation.report(stranger, made, "malware")
+    case = hub.reports.report(stranger, made, "malware")
     assert found(hub, stranger, made.full_name).id == made.id  # a report alone hides nothing
     hub.moderation.decide(first, case.id, hide=True, note="it is malware")
     for nobody in (stranger, ANONYMOUS):
@@ -94,7 +94,7 @@ def test_of_an_organisations_hidden_repository_only_those_who_manage_it_know(hub
     hub.organisations.add(team, members=[(reader.name, Role.READ), (writer.name, Role.WRITE)])
     reader, writer = (hub.tokens.actor(hub.tokens.add(who.name, "t", "write")) for who in (reader, writer))
     made = hub.repositories.create(writer, MODEL, team, "m")
-    case = hub.moderation.report(reader, made, "spam")
+    case = hub.reports.report(reader, made, "spam")
     hub.moderation.decide(operators[0], case.id, hide=True, note="spam")
     with pytest.raises(RepositoryNotFound):
         found(hub, reader, made.full_name)
@@ -110,7 +110,7 @@ def test_a_hidden_comment_has_no_text_until_it_is_restored(hub, person, operator
     thread = hub.discussions.open(author, made, "A title", "a bad word")
     line = hub.discussions.events(thread)[0]
     hub.discussions.edit(author, made, thread.number, line.id, "a worse word")
-    case = hub.moderation.report(owner, made, "insult", number=thread.number, comment=line.id)
+    case = hub.reports.report(owner, made, "insult", number=thread.number, comment=line.id)
     assert hub.moderation.text(operators[0], case) == "a worse word"
     hub.moderation.decide(operators[0], case.id, hide=True, note="be kind")
     assert hub.discussions.events(thread)[0].versions == []
@@ -124,7 +124,7 @@ def test_a_hidden_comment_has_no_text_until_it_is_restored(hub, person, operator
 def test_a_hidden_discussion_is_not_found(hub, person, operators, repository):
     owner, made = repository
     thread = hub.discussions.open(person(), made, "Buy my watches", "cheap")
-    case = hub.moderation.report(owner, made, "spam", number=thread.number)
+    case = hub.reports.report(owner, made, "spam", number=thread.number)
     assert hub.moderation.text(operators[0], case) == "Buy my watches"
     hub.moderation.decide(operators[0], case.id, hide=True, note="spam")
     with pytest.raises(NotFound):
@@ -136,7 +136,7 @@ def test_a_hidden_discussion_is_not_found(hub, person, operators, repository):
 
 def test_a_hidden_person_cannot_sign_in_and_an_organisation_is_not_hidden(hub, person, operators):
     reporter, spammer = person(), hub.accounts.add_user(name := f"u{secrets.token_hex(4)}")
-    case = hub.moderation.report_account(reporter, name, "spam everywhere")
+    case = hub.reports.report_account(reporter, name, "spam everywhere")
     hub.moderation.decide(operators[0], case.id, hide=True, note="spam")
     with pytest.raises(Unauthorized):
         hub.tokens.actor(spammer)
@@ -144,7 +144,7 @@ def test_a_hidden_person_cannot_sign_in_and_an_organisation_is_not_hidden(hub, p
     assert hub.tokens.actor(spammer).name == name
     team = f"t{secrets.token_hex(4)}"
     hub.organisations.add(team)
-    case = hub.moderation.report_account(reporter, team, "spam")
+    case = hub.reports.report_account(reporter, team, "spam")
     with pytest.raises(BadRequest, match="is an organisation"):
         hub.moderation.decide(operators[0], case.id, hide=True, note="spam")
     hub.moderation.decide(operators[0], case.id, hide=False, note="")
@@ -152,7 +152,7 @@ def test_a_hidden_person_cannot_sign_in_and_an_organisation_is_not_hidden(hub, p
 
 def test_an_appeal_is_decided_once_by_somebody_else(hub, person, operators, repository):
     (owner, made), (first, second) = repository, operators
-    case = hub.moderation.report(person(), made, "spam")
+    case = hub.reports.report(person(), made, "spam")
     with pytest.raises(Conflict):
         hub.moderation.appeal(owner, case.id, "not yet hidden")
     hub.moderation.decide(first, case.id, hide=True, note="spam")
@@ -173,18 +173,18 @@ def test_an_appeal_is_decided_once_by_somebody_else(hub, person, operators, repo
 
 def test_an_appeal_that_succeeds_shows_the_repository_again(hub, person, operators, repository):
     (owner, made), (first, second) = repository, operators
-    case = hub.moderation.report(person(), made, "spam")
+    case = hub.reports.report(person(), made, "spam")
     hub.moderation.decide(first, case.id, hide=True, note="spam")
     hub.moderation.appeal(owner, case.id, "it is research")
     hub.moderation.decide_appeal(second, case.id, restore=True, note="it is")
     assert found(hub, ANONYMOUS, made.full_name).id == made.id
-    again = hub.moderation.report(person(), made, "spam after all")
+    again = hub.reports.report(person(), made, "spam after all")
     assert again.id != case.id
 
 
 def test_with_one_administrator_an_appeal_waits(hub, person, operators, repository):
     (owner, made), (first, second) = repository, operators
-    case = hub.moderation.report(person(), made, "spam")
+    case = hub.reports.report(person(), made, "spam")
     case = hub.moderation.decide(first, case.id, hide=True, note="spam")
     others = hub.moderation.deciders(case)
     assert others >= 1
@@ -198,7 +198,7 @@ def test_with_one_administrator_an_appeal_waits(hub, person, operators, reposito
 def test_nobody_decides_about_what_is_their_own(hub, person, operators):
     first, second = operators
     made = hub.repositories.create(first, MODEL, None, f"m{secrets.token_hex(4)}")
-    case = hub.moderation.report(person(), made, "spam")
+    case = hub.reports.report(person(), made, "spam")
     with pytest.raises(Forbidden, match="their own"):
         hub.moderation.decide(first, case.id, hide=False, note="")
     hub.moderation.decide(second, case.id, hide=True, note="spam")
@@ -208,7 +208,7 @@ def test_nobody_decides_about_what_is_their_own(hub, person, operators):
 
 def test_only_administrators_with_all_their_rights_look_and_decide(hub, person, operators, repository):
     owner, made = repository
-    case = hub.moderation.report(person(), made, "spam")
+    case = hub.reports.report(person(), made, "spam")
     reading = operators[0].reading
     for nobody in (owner, ANONYMOUS, reading):
         for forbidden in (
@@ -228,29 +228,29 @@ def test_only_administrators_with_all_their_rights_look_and_decide(hub, person, 
 def test_reports_of_one_thing_are_one_case_and_bad_ones_are_refused(hub, person, repository, monkeypatch):
     _, made = repository
     reporter, other = person(), person()
-    case = hub.moderation.report(reporter, made, "spam")
-    assert hub.moderation.report(other, made, "spam indeed").id == case.id
+    case = hub.reports.report(reporter, made, "spam")
+    assert hub.reports.report(other, made, "spam indeed").id == case.id
     with pytest.raises(Conflict, match="already"):
-        hub.moderation.report(reporter, made, "again")
+        hub.reports.report(reporter, made, "again")
     with pytest.raises(Unauthorized):
-        hub.moderation.report(ANONYMOUS, made, "spam")
+        hub.reports.report(ANONYMOUS, made, "spam")
     with pytest.raises(Forbidden):
-        hub.moderation.report(person().reading, made, "spam")
+        hub.reports.report(person().reading, made, "spam")
     with pytest.raises(BadRequest):
-        hub.moderation.report(person(), made, "  ")
+        hub.reports.report(person(), made, "  ")
     with pytest.raises(TooLarge):
-        hub.moderation.report(person(), made, "x" * 5000)
+        hub.reports.report(person(), made, "x" * 5000)
     with pytest.raises(NotFound):
-        hub.moderation.report(person(), made, "spam", number=99)
-    monkeypatch.setattr(moderation, "REPORTS_LIMIT", 1)
+        hub.reports.report(person(), made, "spam", number=99)
+    monkeypatch.setattr(reports, "REPORTS_LIMIT", 1)
     with pytest.raises(TooManyRequests):
-        hub.moderation.report_account(reporter, other.name, "spam")
+        hub.reports.report_account(reporter, other.name, "spam")
 
 
 def test_nobody_reports_what_they_may_not_see(hub, person):
     made = hub.repositories.create(person(), MODEL, None, "m", private=True)
     with pytest.raises(RepositoryNotFound):
-        hub.moderation.report(person(), made, "guess")
+        hub.reports.report(person(), made, "guess")
 
 
 def test_the_author_is_told_of_decisions_and_by_nobodys_name(hub, person, operators, repository):
@@ -259,8 +259,8 @@ def test_the_author_is_told_of_decisions_and_by_nobodys_name(hub, person, operat
     thread = hub.discussions.open(author, made, "A title", "a bad word")
     line = hub.discussions.events(thread)[0]
     for case, actor in (
-        (hub.moderation.report(person(), made, "spam", number=thread.number, comment=line.id), author),
-        (hub.moderation.report(person(), made, "spam"), owner),
+        (hub.reports.report(person(), made, "spam", number=thread.number, comment=line.id), author),
+        (hub.reports.report(person(), made, "spam"), owner),
     ):
         before = hub.notifications.unread(actor)
         hub.moderation.decide(first, case.id, hide=True, note="spam")
@@ -269,7 +269,7 @@ def test_the_author_is_told_of_decisions_and_by_nobodys_name(hub, person, operat
         assert hub.notifications.unread(actor) == before + 2
         newest = hub.notifications.threads(actor)[0].last
         assert (newest.reason, newest.actor) == ("moderated", None)
-    dismissed = hub.moderation.report(person(), made, "spam")
+    dismissed = hub.reports.report(person(), made, "spam")
     hub.notifications.mark(owner)
     hub.moderation.decide(first, dismissed.id, hide=False, note="")
     assert hub.notifications.unread(owner) == 0
@@ -278,7 +278,7 @@ def test_the_author_is_told_of_decisions_and_by_nobodys_name(hub, person, operat
 def test_every_step_is_in_the_log(hub, person, operators, repository):
     (owner, made), (first, second) = repository, operators
     reporter = person()
-    case = hub.moderation.report(reporter, made, "spam")
+    case = hub.reports.report(reporter, made, "spam")
     hub.moderation.decide(first, case.id, hide=True, note="spam")
     hub.moderation.appeal(owner, case.id, "no")
     hub.moderation.decide_appeal(second, case.id, restore=False, note="yes")

@@ -1,13 +1,16 @@
 """Invitations to organisations: who invites, who answers, and what comes of it."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from open_rooms import open_rooms
+from sqlalchemy import update
 
 from lmcommons.hub.accounts import organisation_invitations
+from lmcommons.hub.accounts.organisation_invitations import DECLINED, PAUSE
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
-from lmcommons.hub.database.tables import RepositoryType, Role, TokenRole
+from lmcommons.hub.database.tables import Event, RepositoryType, Role, TokenRole, now
 from lmcommons.hub.errors import Conflict, Forbidden, NotFound, Unauthorized
 from lmcommons.hub.operating.departures import delete_user
 from lmcommons.hub.rooms import Hub
@@ -57,14 +60,22 @@ def test_nobody_is_a_member_who_has_not_accepted(world: World):
     assert world.log()[:2] == [("member", "eve"), ("invited", "ada")]
 
 
-def test_an_invitation_is_declined_and_may_come_again(world: World):
+def test_an_invitation_that_was_declined_may_come_again_after_a_month(world: World):
     world.room.invite(world.actor("ada"), "team", "eve", Role.READ)
     world.room.answer(world.actor("eve"), "team", accept=False)
     assert (world.waiting("eve"), "eve" in world.members()) == ([], False)
     with pytest.raises(NotFound):
         world.room.answer(world.actor("eve"), "team", accept=True)
+    event, *_ = world.hub.organisations.membership_log(world.actor("ada"), "team")
+    first = f"{event.at + timedelta(days=30):%Y-%m-%d}"
+    with pytest.raises(Conflict, match=f"eve declined an invitation to team, and can be invited again after {first}"):
+        world.room.invite(world.actor("ada"), "Team", "Eve", Role.ADMIN)
+    world.hub.organisations.add("others", members=[("ada", Role.ADMIN)])
+    world.room.invite(world.actor("ada"), "others", "eve", Role.READ)
+    with world.hub.database.write() as session:
+        session.execute(update(Event).where(Event.kind == DECLINED).values(at=now() - PAUSE))
     world.room.invite(world.actor("ada"), "team", "eve", Role.ADMIN)
-    assert world.waiting("eve") == [("team", Role.ADMIN)]
+    assert world.waiting("eve") == [("team", Role.ADMIN), ("others", Role.READ)]
     assert world.log()[:2] == [("invited", "ada"), ("declined", "eve")]
 
 

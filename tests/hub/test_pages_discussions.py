@@ -43,6 +43,7 @@ def ann(hub: HubProcess, chromium: Browser) -> Iterator[Person]:
         somebody.page.fill("input[name=name]", "ann")
         somebody.page.fill("input[name=password]", PASSWORD)
         somebody.page.click("main form button")
+        somebody.page.wait_for_url(lambda address: "/login" not in address)
         yield somebody
 
 
@@ -54,7 +55,8 @@ def test_a_line_is_commented_on_where_it_stands(ann: Person):
     ann.goto("/ann/m/discussions/1/changes")
     ann.page.get_by_role("link", name="2", exact=True).click()
     form = ann.page.locator("tr.talk form")
-    form.locator("textarea").fill("Why *two*?")
+    expect(form.locator("textarea")).to_be_focused()
+    ann.page.keyboard.type("Why *two*?")
     form.get_by_role("button", name="Preview").click()
     expect(form.locator(".preview em")).to_have_text("two")
     assert ann.path == "/ann/m/discussions/1/changes"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from chromium import person
@@ -10,6 +11,10 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from playwright.sync_api import Browser, expect
 from weights import safetensors
 
+from lmcommons.hub.database.tables import Import, Progress, RepositoryType, SplitStatistics, TokenRole, now
+from lmcommons.hub.repos.git import AddFile
+
+PASSWORD = "correct horse battery"
 SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
 
 
@@ -48,7 +53,7 @@ def test_the_statistics_of_a_tensor_come_where_it_stands_or_on_a_page(
         else:
             assert somebody.path == "/ann/m/tensor/main/model.safetensors?name=embed.bias"
             page.get_by_role("link", name="All tensors").click()
-            assert somebody.path == "/ann/m/blob/main/model.safetensors"
+            page.wait_for_url("**/ann/m/blob/main/model.safetensors")
 
 
 @SCRIPTS
@@ -65,9 +70,50 @@ def test_the_tensors_that_a_pull_request_changes_are_told_among_its_changes(
         assert somebody.path.startswith("/ann/m/discussions/1/changes" if scripts else "/ann/m/difference/")
 
 
+def test_links_keep_the_focus_when_what_they_stand_in_is_replaced(chromium: Browser, hub: HubProcess):
+    at_work = {"leased_until": now() + timedelta(hours=1), "attempts": 1}
+    with hub.rooms() as rooms, person(chromium, hub.endpoint) as somebody, person(chromium, hub.endpoint) as ann:
+        rooms.sign_in.set_password("ann", PASSWORD)
+        actor = rooms.tokens.actor(rooms.tokens.add("ann", "browser", TokenRole.WRITE))
+        dataset = rooms.commits.create_repository(actor, RepositoryType.DATASET, None, "rows")
+        rooms.commits.commit(actor, dataset, "main", [AddFile("train.jsonl", b'{"a": 1}\n')], message="Rows")
+        dataset = rooms.commits.refresh(dataset)
+        with rooms.database.write() as session:
+            statistics = SplitStatistics(
+                repository_id=dataset.id, commit=dataset.head, config="default", split="train", **at_work
+            )
+            asked = Import(
+                account_id=actor.account_id,
+                endpoint=hub.endpoint,
+                type=RepositoryType.MODEL,
+                source="bob/m",
+                target="ann/m",
+                private=False,
+                **at_work,
+            )
+            session.add_all([statistics, asked])
+        somebody.goto("/datasets/ann/rows/viewer")
+        somebody.page.get_by_role("link", name="Look again").focus()
+        ann.goto("/login?next=/imports")
+        ann.page.locator("[name=name]").fill("ann")
+        ann.page.locator("[name=password]").fill(PASSWORD)
+        ann.page.keyboard.press("Enter")
+        ann.page.wait_for_url(lambda address: "/login" not in address)
+        ann.page.get_by_role("button", name="Stop the import").focus()
+        with rooms.database.write() as session:
+            session.get_one(SplitStatistics, statistics.id).rows = 500
+            session.get_one(Import, asked.id).progress = Progress.DONE
+            session.get_one(Import, asked.id).ended_at = now()
+        expect(somebody.page.locator("#statistics")).to_contain_text("500 rows read so far")
+        expect(somebody.page.get_by_role("link", name="Look again")).to_be_focused()
+        expect(ann.page.get_by_role("button", name="Remove ann/m")).to_be_focused()
+
+
 def test_commands_and_names_are_copied(chromium: Browser, hub: HubProcess):
     with person(chromium, hub.endpoint, permissions=["clipboard-read", "clipboard-write"]) as somebody:
+        somebody.page.clock.install()
         somebody.goto("/ann/m/blob/main/notes.txt")
+        somebody.page.clock.pause_at(now() + timedelta(hours=1))  # what says so for two seconds stays
         read = "navigator.clipboard.readText()"
         name, path = (somebody.page.get_by_role("button", name="Copy").nth(number) for number in range(2))
         path.click()

@@ -209,6 +209,7 @@ def test_a_form_of_a_session_that_ended_keeps_what_was_written(filled: FilledHub
     assert "very secret" not in answer.text
 
 
+@pytest.mark.usefixtures("window")
 def test_too_many_requests_are_answered_with_a_page_that_says_when(tmp_path: Path):
     with start_hub(tmp_path / "hub", "--rate-limit", "3") as hub:
         browser = Browser(hub)

@@ -165,7 +165,7 @@ def upload_by_hf(newcomer: Member, hub: HubProcess, name: str, folder: Path) -> 
     (weights / "more.txt").write_text("by hf")
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token, "HF_HOME": str(folder / "home")}
     command = [str(HF), "upload", f"{name}/hello", str(weights), ".", "--commit-message", "Weights"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     newcomer.open(f"/{name}/hello/tree/main")
     newcomer.sees("model.safetensors", "more.txt", "Weights")
@@ -180,6 +180,7 @@ def edit_the_card(newcomer: Member, name: str) -> None:
     expect(newcomer.browser.page.locator("#preview")).to_contain_text("It says hello.")
     form.locator("[name=message]").fill("Say what it is")
     newcomer.press(form, "Save")
+    newcomer.browser.page.wait_for_url(f"**/{name}/hello/blob/main/README.md")
     newcomer.open(f"/{name}/hello")
     expect(newcomer.browser.page.locator("article.card")).to_contain_text("It says hello.")
 
@@ -218,6 +219,7 @@ def review_and_merge(newcomer: Member, name: str) -> None:
     newcomer.press(form, "Send the review")
     newcomer.sees("Well said.")
     newcomer.press(newcomer.form("/merge"), "Merge into %(base)s", base="main")
+    expect(newcomer.form("/merge")).to_have_count(0)
     newcomer.open(f"/{name}/hello")
     expect(newcomer.browser.page.locator("article.card")).to_contain_text("It says good morning.")
 

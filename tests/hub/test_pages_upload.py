@@ -105,7 +105,9 @@ def test_a_whole_folder_keeps_its_paths(chromium: Browser, hub: HubProcess, fold
         ann.page.get_by_label("Folder in the repository").fill("here")
         ann.page.get_by_label("Or a whole folder").set_input_files(folder)
         if scripts:
-            assert sorted(ann.page.locator("#chosen li span").all_text_contents()) == IN_FOLDER
+            listed = ann.page.locator("#chosen li span")
+            expect(listed).to_have_count(len(IN_FOLDER))
+            assert sorted(listed.all_text_contents()) == IN_FOLDER
         ann.page.get_by_role("button", name="Upload").click()
         ann.page.wait_for_url("**/tree/main/here")
     assert files_of(hub, name) == [".gitattributes", *(f"here/{path}" for path in IN_FOLDER)]

@@ -23,7 +23,7 @@ OTHERS = [language for language in LANGUAGES if language != SOURCE]
 # Names, file names, units and abbreviations that are the same in every language.
 NAMES = re.compile(
     r"\b(LM Commons|HF_\w+|README\.md|LFS|Xet|CSV|HTTP|URL|JSON|YAML|Markdown|MathML|GitHub|SHA-?256"
-    r"|transformers|datasets|DuckDB|vLLM|lmc|git|hf|curl|top-p)\b"
+    r"|sentence-transformers|transformers|datasets|DuckDB|vLLM|lmc|git|hf|curl|top-p)\b"
 )
 EXAMPLE = re.compile(r"\S*[-/.]\S*")  # my-model, data/train
 SPOKEN = ("aria-label", "title", "placeholder", "alt")
@@ -58,6 +58,13 @@ def keys(found: Catalog) -> set[object]:
 def test_what_rooms_say_stands_in_the_code_as_a_template():
     wrong = [f"{said.path}:{said.line}" for said in spoken.said() if said.template is None]
     assert not wrong, "\n".join(["give a template and its values (hub/words.py):", *wrong])
+
+
+def test_commands_of_the_hub_that_pages_print_name_its_directory():
+    text = "\n".join(path.read_text() for path in TEMPLATES.rglob("*.html"))
+    printed = re.findall(r"(?:<code>|^)(lmc hub [^<\n]*)", text, re.MULTILINE)
+    assert len(printed) >= 5
+    assert [command for command in printed if "--data DIR" not in command] == []
 
 
 def test_each_place_of_a_template_has_its_value():

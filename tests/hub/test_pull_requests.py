@@ -26,7 +26,8 @@ from sqlalchemy import select
 from lmcommons.hub.database.tables import Event, RepositoryType, now
 from lmcommons.hub.errors import Conflict
 from lmcommons.hub.operating.garbage import collect
-from lmcommons.hub.repos.git import LOCK, AddFile, GitRepository
+from lmcommons.hub.repos.git import AddFile, GitRepository
+from lmcommons.hub.repos.ref_writer import LOCK
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,15 @@
 
 import secrets
 from collections.abc import Callable
+from difflib import unified_diff
 from pathlib import Path
 
 import httpx
 import pytest
 from hub_process import HubProcess
 from huggingface_hub import HfApi
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from open_rooms import open_rooms
 from sqlalchemy import select
 
@@ -172,6 +175,22 @@ def test_a_comment_on_a_line_shows_the_line_until_the_file_changes(world: World)
     assert world.threads(world.ann)[0][3] == ["Why?", "Because.", "I see."]
 
 
+def test_a_comment_follows_its_line_when_others_come_and_go(world: World):
+    world.comment(10)
+    world.comment(10, "old")
+    longer = b"first\nsecond\n" + TEXT.replace(b"line 10\n", b"better\n").replace(b"line 4\n", b"")
+    world.commit("refs/pr/1", longer, world.bo)
+    said = world.hub.discussions.events(world.discussion, kind=DiscussionEventKind.LINE)
+
+    def present() -> list[int | None]:
+        threads = world.hub.line_comments.threads(world.repository, world.discussion, said)
+        return [thread.present.line if thread.present is not None else None for thread in threads.values()]
+
+    assert present() == [11, 10]
+    world.commit("refs/pr/1", TEXT.replace(b"line 1\n", b"one\n"), world.bo)
+    assert present() == [None, None]  # the change was taken back: the difference is elsewhere
+
+
 def test_both_sides_of_the_difference_take_comments(world: World):
     world.comment(10, "old")
     world.comment(10, "new")
@@ -259,6 +278,16 @@ def test_reactions_are_counted_once_a_user_and_taken_back(world: World):
     world.hub.discussions.hide(world.bo, world.repository, 1, comment)
     with pytest.raises(Conflict):
         room.set(world.ann, world.repository, 1, comment, "eyes", given=True)
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=30), st.lists(st.sampled_from("abcde"), max_size=30))
+def test_a_line_that_is_followed_through_a_patch_is_the_same_line(before: list[str], after: list[str]):
+    patch = patches.lines("\n" + "\n".join([*unified_diff(before, after, lineterm="")][2:]))
+    assume(patch)
+    found = [patches.follow(patch, number) for number in range(1, len(before) + 1)]
+    kept = [(line, place) for line, place in zip(before, found, strict=True) if place is not None]
+    assert [line for line, _ in kept] == [after[place - 1] for _, place in kept]
+    assert len(before) - len(kept) == sum(line.kind == "removed" for line in patch)
 
 
 def test_the_lines_of_a_patch_have_their_numbers():

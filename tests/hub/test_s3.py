@@ -17,6 +17,7 @@ import uvicorn
 from hub_process import free_port, lmc_hub
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from s3_server import S3Server
+from test_attachments import png
 
 from lmcommons.hub.app import create_app
 from lmcommons.hub.rooms import Hub
@@ -78,11 +79,13 @@ def test_the_client_uploads_to_the_bucket_and_downloads_from_it(hub: Hub, api: H
     name = f"w{size}.bin"
     api.create_commit("ada/m", [CommitOperationAdd(name, tmp_path / "w.bin")], commit_message="w")
     head = httpx.head(f"{api.endpoint}/ada/m/resolve/main/{name}")
-    assert (head.status_code, head.headers["x-linked-size"]) == (302, str(size))
-    assert head.headers["x-linked-etag"] == f'"{sha256(content)}"'
+    assert (head.status_code, head.headers["content-length"]) == (200, str(size))
+    assert (head.headers["x-linked-size"], head.headers["x-linked-etag"]) == (str(size), f'"{sha256(content)}"')
     found = hf_hub_download("ada/m", name, endpoint=api.endpoint, local_dir=tmp_path / "down", token=api.token)
     assert Path(found).read_bytes() == content
-    part = httpx.get(head.headers["location"], headers={"Range": "bytes=1000-1999"})
+    address = httpx.get(f"{api.endpoint}/ada/m/resolve/main/{name}").headers["location"]
+    assert httpx.URL(address).params["X-Amz-Expires"] == "300"
+    part = httpx.get(address, headers={"Range": "bytes=1000-1999"})
     assert (part.status_code, part.content) == (206, content[1000:2000])
     assert list(hub.objects.blobs.left(datetime.now(UTC) + timedelta(hours=1))) == []
     assert list(hub.objects.blobs.staging.iterdir()) == []
@@ -95,6 +98,14 @@ def test_a_browser_is_told_the_name_and_the_type_of_what_the_bucket_sends(api: H
     assert answer.content == b"RIFF"
     assert answer.headers["content-type"] == "audio/wav"
     assert answer.headers["content-disposition"].startswith("attachment; filename*=UTF-8''a%20b.wav")
+
+
+def test_no_cache_keeps_the_way_to_the_bucket_which_ends_before_it(api: HfApi, tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(png(b"kept for a year where the hub sends it"))
+    address = api.upload_attachment(tmp_path / "a.png")
+    led = httpx.get(address)
+    assert (led.status_code, led.headers["cache-control"]) == (302, "no-store")
+    assert httpx.get(led.headers["location"]).content == (tmp_path / "a.png").read_bytes()
 
 
 def test_nothing_belongs_to_a_repository_before_it_is_verified(hub: Hub, batch: Callable):

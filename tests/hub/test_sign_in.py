@@ -263,6 +263,7 @@ def test_everybody_joins_an_open_hub_and_nobody_a_closed_one(hub: HubProcess, tm
     assert httpx.post(f"{hub.endpoint}/join", data={"name": "walker", "password": PASSWORD}).status_code == 403
 
 
+@pytest.mark.usefixtures("window")
 def test_guessing_a_password_is_slowed_down(tmp_path: Path):
     with start_hub(tmp_path / "hub", "--rate-limit", "0", "--workers", "1") as running:
         running.add_user("ada")

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -11,10 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub_process import PATIENCE
 from open_rooms import open_rooms
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
+from lmcommons.hub import background
 from lmcommons.hub.accounts.permissions import Actor
+from lmcommons.hub.background import Claim, Interrupted
 from lmcommons.hub.database.tables import Progress, Repository, RepositoryType, SplitStatistics, now
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos import datasets, statistics, summaries
@@ -108,7 +111,7 @@ def test_what_waits_for_a_head_that_is_gone_is_not_computed(rooms: Rooms):
     [split] = rooms.write(**{"train.jsonl": b'{"a": 1}\n'})
     rooms.of(split)
     rooms.write(**{"train.jsonl": b'{"a": 2}\n'})
-    assert not rooms.hub.statistics.work()
+    assert rooms.hub.statistics.work()
     with rooms.hub.database.read() as session:
         assert session.scalars(select(SplitStatistics)).all() == []
 
@@ -137,10 +140,8 @@ def test_whoever_died_at_it_leaves_it_to_others_and_not_for_ever(rooms: Rooms):
 
     def die() -> bool:
         """Take what waits, as a process that then ends without a word; whether there was something."""
-        taken = rooms.hub.statistics._take()
-        with rooms.hub.database.write() as session:
-            for row in session.scalars(select(SplitStatistics)):
-                row.leased_until = now() - timedelta(seconds=1)
+        taken = rooms.hub.statistics.take()
+        expire(rooms)
         return taken is not None
 
     assert die()
@@ -154,8 +155,8 @@ def test_whoever_died_at_it_leaves_it_to_others_and_not_for_ever(rooms: Rooms):
 def test_two_at_once_take_a_split_once(rooms: Rooms):
     [split] = rooms.write(**{"train.parquet": parquet(ROWS)})
     rooms.of(split)
-    assert rooms.hub.statistics._take() is not None
-    assert rooms.hub.statistics._take() is None
+    assert rooms.hub.statistics.take() is not None
+    assert rooms.hub.statistics.take() is None
     assert not rooms.hub.statistics.work()
 
 
@@ -166,11 +167,76 @@ def test_a_stop_leaves_the_work_to_the_next_start(rooms: Rooms):
     rooms.hub.statistics.work()
     assert (rooms.of(split).progress, rooms.of(split).attempts) == (Progress.WAITING, 0)
     rooms.hub.statistics.start()
-    deadline = time.monotonic() + 30
-    while rooms.of(split).progress is Progress.WAITING and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: rooms.of(split).progress is not Progress.WAITING)
     rooms.hub.statistics.stop()
     assert rooms.of(split).progress is Progress.DONE
+
+
+def test_a_stop_in_its_midst_does_not_count_as_a_death(rooms: Rooms):
+    [split] = rooms.write(**{"train.parquet": parquet(pa.table({"n": range(400_000)}))})
+    rooms.of(split)
+    rooms.hub.statistics.start()
+    wait_for(lambda: rooms.of(split).attempts == 1)
+    rooms.hub.statistics.stop()
+    wait_for(lambda: rooms.hub.statistics.join() is None and rooms.of(split).attempts == 0)
+    assert rooms.of(split).progress is Progress.WAITING
+
+
+def test_who_was_thought_dead_does_not_write_over_the_work_of_another(rooms: Rooms):
+    [split] = rooms.write(**{"train.jsonl": b'{"a": 1}\n'})
+    rooms.of(split)
+    claim = taken(rooms)
+    expire(rooms)
+    assert rooms.hub.statistics.work()
+    assert not claim.write(progress=Progress.FAILED)
+    claim.remove()
+    assert rooms.of(split).progress is Progress.DONE
+
+
+def test_a_lease_is_renewed_while_the_work_waits_and_the_work_ends_when_nobody_wants_it(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(background, "REPORTED", 0.01)
+    [split] = rooms.write(**{"train.jsonl": b'{"a": 1}\n'})
+    rooms.of(split)
+    claim = taken(rooms)
+    expire(rooms)
+    with claim.renewed():
+        claim.tell(rows=7)
+        wait_for(lambda: rooms.of(split).leased_until > now())
+        assert rooms.of(split).rows == 7
+        assert rooms.hub.statistics.take() is None
+        with rooms.hub.database.write() as session:
+            session.execute(delete(SplitStatistics))
+
+        def interrupted() -> bool:
+            try:
+                claim.tell()
+            except Interrupted:
+                return True
+            return False
+
+        wait_for(interrupted)
+
+
+def taken(rooms: Rooms) -> Claim:
+    """The work on what waits, as another process has it."""
+    row = rooms.hub.statistics.take()
+    assert row is not None
+    return Claim(rooms.hub.database, row, threading.Event())
+
+
+def expire(rooms: Rooms) -> None:
+    """Half a minute passes."""
+    with rooms.hub.database.write() as session:
+        session.execute(update(SplitStatistics).values(leased_until=now() - timedelta(seconds=1)))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_only_so_many_wait(rooms: Rooms, monkeypatch: pytest.MonkeyPatch):

@@ -10,8 +10,9 @@ import pytest
 from open_rooms import open_rooms
 from sqlalchemy import select, update
 
+from lmcommons.hub.accounts.browser_sessions import session_id, short_agent
 from lmcommons.hub.accounts.permissions import Actor
-from lmcommons.hub.accounts.sign_in import SecondStep, session_id, short_agent
+from lmcommons.hub.accounts.sign_in import SecondStep
 from lmcommons.hub.accounts.two_factor import FREE_FAILURES, STEP, TwoFactors
 from lmcommons.hub.database.tables import Event, Table, TwoFactor, now
 from lmcommons.hub.errors import Conflict, NotFound, TooManyRequests, Unauthorized
@@ -171,7 +172,7 @@ def test_signing_in_takes_the_password_and_then_a_code(hub: Hub, actor: Actor):
         hub.sign_in.sign_in(name, "wrong password")
     step = hub.sign_in.sign_in(name, PASSWORD)
     assert isinstance(step, SecondStep)
-    assert hub.sign_in.actor(step.ticket).is_anonymous
+    assert hub.browser_sessions.actor(step.ticket).is_anonymous
     assert hub.sign_in.name_of(step.ticket) == name
     with pytest.raises(Unauthorized):
         hub.sign_in.second_step(step.ticket, "000000")
@@ -180,7 +181,7 @@ def test_signing_in_takes_the_password_and_then_a_code(hub: Hub, actor: Actor):
         with pytest.raises(Unauthorized, match="begin again"):
             hub.sign_in.second_step(ticket, made.now())
     cookie = hub.sign_in.second_step(step.ticket, made.now())
-    assert hub.sign_in.actor(cookie).name == name
+    assert hub.browser_sessions.actor(cookie).name == name
     with pytest.raises(Unauthorized):
         hub.sign_in.second_step(step.ticket, made.now())
     hub.sign_in.set_password(name, "another good one")
@@ -222,15 +223,15 @@ def test_sessions_are_listed_by_browser_and_end_one_by_one_or_all_others(hub: Hu
     name = actor.name or ""
     firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
     cookies = [str(hub.sign_in.sign_in(name, PASSWORD, agent=agent)) for agent in (firefox, "curl/8.5.0", "")]
-    listed = hub.sign_in.sessions(actor)
+    listed = hub.browser_sessions.of(actor)
     assert {session.agent for session in listed} == {"Firefox · Linux", "curl/8.5.0", ""}
     curl = next(session for session in listed if session.agent.startswith("curl"))
     with pytest.raises(NotFound):
-        hub.sign_in.end_session(hub.tokens.actor(hub.accounts.add_user(f"{name}-2")), session_id(curl))
-    hub.sign_in.end_session(actor, session_id(curl))
-    assert [hub.sign_in.actor(cookie).name for cookie in cookies] == [name, None, name]
-    hub.sign_in.end_other_sessions(actor, cookies[0])
-    assert [hub.sign_in.actor(cookie).name for cookie in cookies] == [name, None, None]
+        hub.browser_sessions.end(hub.tokens.actor(hub.accounts.add_user(f"{name}-2")), session_id(curl))
+    hub.browser_sessions.end(actor, session_id(curl))
+    assert [hub.browser_sessions.actor(cookie).name for cookie in cookies] == [name, None, name]
+    hub.browser_sessions.end_others(actor, cookies[0])
+    assert [hub.browser_sessions.actor(cookie).name for cookie in cookies] == [name, None, None]
 
 
 @pytest.mark.parametrize(

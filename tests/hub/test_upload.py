@@ -269,7 +269,10 @@ def test_kill_9_in_the_middle_of_commits_leaves_whole_commits_only(tmp_path: Pat
         for _ in range(2):
             sender = threading.Thread(target=commit_until_killed)
             sender.start()
-            time.sleep(random.uniform(0.3, 0.8))
+            already, deadline = len(answered), time.monotonic() + 60
+            while len(answered) == already and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.5))
             os.killpg(hub.process.pid, signal.SIGKILL)
             hub.process.wait()
             sender.join()

@@ -1,10 +1,14 @@
 """Discussions, pull requests, reviews and notifications in a browser without scripts."""
 
+import os
 import re
 import secrets
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
@@ -159,6 +163,12 @@ def test_a_discussion_is_opened_answered_renamed_closed_and_found(world: World):
     assert "The reason" in closed_ones
     assert "3 comments" in closed_ones
     assert "Nothing here matches" in text(world.page(world.nobody, "/discussions?type=pull_request"))
+    found = text(world.page(world.nobody, "/discussions?status=all&search=THE+thanks"))  # in the title, in a comment
+    assert "The reason" in found
+    assert "Another" not in found
+    assert "Open 0 Closed 1 All 1" in found
+    for search in ("%25", "_", "%00nowhere", "reason+nowhere"):
+        assert "Nothing here matches" in text(world.page(world.nobody, f"/discussions?search={search}"))
     assert world.nobody.get(f"/{world.repo}/discussions?status=lost").status_code == 400
     opened = world.send(world.ann, "/discussions/1", "/discussions/1/comment", text="", do="open")
     assert "ann opened this" in text(opened)
@@ -261,19 +271,28 @@ def test_reactions_are_given_counted_and_taken_back(world: World):
 
 
 def test_a_long_discussion_has_pages_and_links_find_theirs(world: World):
-    world.open()
+    world.propose()
     with world.hub.rooms() as rooms:
         ann = rooms.tokens.actor(world.apis["ann"].token)  # type: ignore[arg-type]
         repository = rooms.repositories.find(ann, "model", world.repo)  # type: ignore[arg-type]
         events = [rooms.discussions.comment(ann, repository, 1, f"number {number}.").id for number in range(130)]
+        on_line = rooms.line_comments.comment(ann, repository, 1, "a.txt", "new", 10, "Why?").id
     first = world.page(world.nobody, "/discussions/1")
-    assert "number 58." in text(first)
-    assert "71 lines more" in text(first)
+    assert "number 57." in text(first)
+    assert "73 lines more" in text(first)
     assert "?page=3" in Page(first.text).attributes("href")  # to what was said last
     there = world.page(world.nobody, f"/discussions/1?at={events[-1]}")
     assert "number 129." in text(there)
-    assert "number 58." not in text(there)
+    assert "number 57." not in text(there)
     assert world.page(world.nobody, "/discussions/1?at=99999999999")
+    last = world.page(world.bo, "/discussions/1?page=3").text
+    assert f"quote={events[-1]}" in last
+    assert f"quote={on_line}" not in last  # it is answered in its place
+    reply = f"/discussions/1/comments/{on_line}/reply"  # its preview is shown on the page of its line, in its form
+    shown = world.send(world.bo, "/discussions/1?page=3", reply, text="*Because*", do="preview")
+    assert [area.text.strip() for area in Page(shown.text).all("textarea")].count("*Because*") == 1
+    form = shown.text.partition(f'action="/{world.repo}{reply}"')[2].partition("</form>")[0]
+    assert "<em>Because</em>" in form
 
 
 def test_a_comment_is_quoted_in_the_box_for_an_answer(world: World):
@@ -372,16 +391,69 @@ def test_reviewers_are_asked_by_name(world: World):
     assert "No such user: nobody-here" in text(refused)
 
 
-def test_conflicts_are_named_with_what_to_do(world: World):
+def test_conflicts_are_named_and_the_commands_that_are_shown_end_them(world: World, tmp_path: Path):
+    clone = world.hub.endpoint.replace("://", f"://bo:{world.apis['bo'].token}@") + f"/{world.repo}"
+    run = partial(subprocess.run, check=False, cwd=tmp_path, capture_output=True, text=True)
+    run(["git", "clone", "-q", clone, "."], check=True)  # before main moved
     pull = f"/discussions/{world.propose()}"
     world.apis["ann"].upload_file(
         path_or_fileobj=TEXT.replace(b"line 10\n", b"other\n"), path_in_repo="a.txt", repo_id=world.repo
     )
-    shown = text(world.page(world.ann, pull))
-    assert "1 file was changed on both sides" in shown
-    assert "a.txt" in shown
-    assert "git merge origin/main" in shown
+    page = world.page(world.bo, pull)
+    assert "1 file was changed here and on main, in different ways: a.txt" in text(page)
+    assert "which git merges" not in text(page)
     assert f"/{world.repo}{pull}/merge" not in world.page(world.ann, pull).text
+    merging, pushing = (each.text for each in Page(page.text).all("pre") if "git" in each.text)
+    environment = os.environ | {"GIT_CONFIG_COUNT": "2"}
+    for number, (key, value) in enumerate((("user.name", "bo"), ("user.email", "bo@example.org"))):
+        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    assert "CONFLICT" in run(["bash", "-e", "-c", merging], env=environment).stdout
+    (tmp_path / "a.txt").write_bytes(TEXT.replace(b"line 10\n", b"both\n"))
+    done = run(["bash", "-e", "-c", pushing], env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "No conflicts" in text(world.page(world.ann, pull))
+    world.send(world.ann, pull, f"{pull}/merge")
+    assert b"both" in world.nobody.get(f"/{world.repo}/raw/main/a.txt").content
+
+
+def test_what_is_written_stays_in_its_own_form(world: World):
+    pull = f"/discussions/{world.propose()}"
+    shown = world.send(world.ann, pull, f"{pull}/review", text="**Why?**", verdict="request-changes", do="preview")
+    review, comment = Page(shown.text).all("textarea")
+    assert (review.text.strip(), comment.text.strip()) == ("**Why?**", "")
+    assert 'value="request-changes" checked' in shown.text
+    refused = world.send(world.ann, pull, f"{pull}/review", 400, text="", verdict="request-changes", do="review")
+    assert 'value="request-changes" checked' in refused.text
+    sent = checked(submit(world.ann, shown, f"/{world.repo}{pull}/review", text=review.text, verdict="request-changes"))
+    assert "ann asked for changes" in text(sent)
+    refused = world.send(world.ann, pull, f"{pull}/merge", 400, text="At last")
+    assert 'name="text" maxlength="2000" value="At last"' in refused.text
+    page = world.page(world.ann, pull)
+    world.apis["bo"].change_discussion_status(world.repo, int(pull.rpartition("/")[2]), "closed")
+    late = checked(submit(world.ann, page, f"/{world.repo}{pull}/review", text="Too late", verdict="approve"), 400)
+    assert "is closed: reviews are for open pull requests" in text(late)
+    assert Page(late.text).all("textarea")[0].text.strip() == "Too late"
+
+
+def test_an_approval_of_an_earlier_commit_says_so_until_it_is_given_again(world: World):
+    number = world.propose()
+    pull = f"/discussions/{number}"
+    approved = world.send(world.ann, pull, f"{pull}/review", text="", verdict="approve", do="review")
+    assert "Approved by ann" in text(approved)
+    world.apis["bo"].upload_file(
+        path_or_fileobj=b"- dataset: {id: a/b}\n",
+        path_in_repo=".eval_results/a.yaml",
+        repo_id=world.repo,
+        revision=f"refs/pr/{number}",
+    )
+    stale = world.page(world.ann, pull)
+    assert "Approved by ann" not in text(stale)
+    assert "ann approved an earlier commit, and did not review what came since." in text(stale)
+    assert ".eval_results/a.yaml: entry 1: `dataset` needs `task_id`" in text(stale)
+    [since] = [link for link in Page(stale.text).attributes("href") if "/compare/" in link]
+    assert ".eval_results/a.yaml" in text(checked(world.ann.get(since)))
+    again = world.send(world.ann, pull, f"{pull}/review", text="", verdict="approve", do="review")
+    assert "Approved by ann" in text(again)
 
 
 def test_a_branch_becomes_a_pull_request(world: World):
@@ -468,6 +540,10 @@ def test_notifications_lead_to_what_is_new_and_are_read_there(world: World):
     world.apis["ann"].update_repo_settings(world.repo, private=False)
     told = world.cleo.get("/notifications")
     assert world.repo in told.text
+    everything = world.cleo.get("/notifications?all=")
+    assert submit(world.cleo, everything, "/notifications/read", thread="x").status_code == 400
+    assert world.repo in world.cleo.get("/notifications").text
+    assert submit(world.cleo, everything, "/notifications/read").url.query == b"all="
     assert "Nothing new" in text(submit(world.cleo, told, "/notifications/read"))
     assert world.nobody.get("/notifications").url.path == "/login"
 

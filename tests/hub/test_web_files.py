@@ -159,6 +159,7 @@ def test_the_name_of_a_tensor_cannot_be_markup(site: Site) -> None:
         ("/tensor/main/broken.safetensors?name=x", 400, "broken.safetensors: a header of"),
         ("/tensor/main/one.txt?name=x", 400, "one.txt: "),
         ("/tensor/main/many?name=x", 404, "many is a folder"),
+        ("/tree/main/absent", 404, "absent"),
         ("/blob/main/rows.csv?page=9", 404, "rows.csv has no page 9"),
         ("/blob/main/one.txt?page=x", 400, "page=x is not a page"),
         ("/compare/main", 400, "does not name two revisions"),
@@ -175,6 +176,37 @@ def test_the_name_of_a_tensor_cannot_be_markup(site: Site) -> None:
 )
 def test_what_cannot_be_shown_is_said_in_a_line(site: Site, path: str, status: int, says: str) -> None:
     assert says in site.get(path, status).text
+
+
+@pytest.mark.parametrize(
+    ("path", "leads"),
+    [
+        ("/blob/main/many", "/tree/main/many"),
+        ("/blob/side%2Fbranch/sharded", "/tree/side%2Fbranch/sharded"),
+        ("/tree/main/one.txt", "/blob/main/one.txt"),
+        ("/tree/main/sharded/1.safetensors", "/blob/main/sharded/1.safetensors"),
+    ],
+)
+def test_an_address_of_the_other_kind_leads_to_the_folder_or_file(site: Site, path: str, leads: str) -> None:
+    answer = site.client.get(f"/ann/m{path}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/ann/m{leads}")
+
+
+def test_folders_stand_before_files(site: Site) -> None:
+    names = [row.text.split()[0] for row in site.get("/tree/main").all("tr")[1:]]
+    assert names[:3] == ["many/", "sharded/", ".gitattributes"]
+
+
+def test_changes_name_signs_that_turn_a_line_round_and_what_is_too_long(site: Site) -> None:
+    git = site.hub.repositories.git(site.repository)
+    git.create_ref("refs/heads/turned", "main")
+    files = [AddFile("turned.py", "x = 1 # \u202e\n".encode()), AddFile("long.txt", b"line\n" * 20_000)]
+    files.append(AddFile("bytes.dat", b"\0\1"))
+    commit = site.hub.commits.commit(site.ann, site.repository, "turned", files, message="Turned")
+    page = site.get(f"/commit/{commit}")
+    assert "x = 1 # <U+202E>" in page.text
+    assert "long.txt added +20,000 −0 Too long to show here." in page.text
+    assert "bytes.dat added Binary, or too long to show here." in page.text
 
 
 def test_a_damaged_file_is_shown_with_the_reason(site: Site) -> None:
@@ -328,6 +360,24 @@ def test_of_a_card_of_five_megabytes_the_beginning_is_shown(site: Site) -> None:
         assert not page.problems
         assert "Begins" in page.text
         assert "This is the beginning of a long file." in page.text
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        ("# Told\nA [small](x) model.\n", "A small model."),
+        ("Told\n====\nIt <b>tells</b> tales.\n", "It tells tales."),
+        ("```bash\npip install\n\nlmc\n```\n\n## Use\n\nWords.\n", "Words."),
+        ('<p align="center">\n<img src="x.png"></p>\n\n[![badge](x)](y)\n\nProse.\n', "Prose."),
+    ],
+)
+def test_a_list_tells_of_a_model_the_first_prose_of_its_card(site: Site, card: str, told: str) -> None:
+    name = told.removesuffix(".").rpartition(" ")[2]
+    repository = site.hub.commits.create_repository(site.ann, RepositoryType.MODEL, None, name)
+    site.hub.commits.commit(site.ann, repository, "main", [AddFile("README.md", card.encode())], message="Card")
+    page = Page(site.client.get(f"/models?search={name}").text)
+    (shown,) = (paragraph.text for paragraph in page.all("p") if told in paragraph.text)
+    assert shown.strip() == told
 
 
 def test_private_files_are_absent_from_every_view(site: Site) -> None:

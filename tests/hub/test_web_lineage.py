@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlencode
 
 import httpx
@@ -191,10 +192,33 @@ def test_models_are_compared_by_what_differs(site: Site):
     assert config == [["hidden_size", "8", "16"], ["nested.b", '"<b>"', "–"], ["extra", "–", "null"]]
     assert ["nested.a", "[1, 2]"] in [row for table in tables for row in table]
     assert "0.75 0.7 – 0.8" in words
+    assert "accuracy Higher is better.lab/exam" in words
+    assert "perplexity Lower is better.lab/exam" in words
+    assert "/datasets/lab/exam/leaderboard?task=perplexity" in page.attributes("href")
     assert "0.78 0.72 – 0.81" in words
     assert len(page.all("polyline")) == 4
     assert "lab/one ends at 0.2759." in words
     assert "tokens" in words
+
+
+def test_curves_of_other_trainers_stand_with_ours_and_those_without_tokens_apart(site: Site):
+    history = [{"step": step, "loss": 3 / step, "num_input_tokens_seen": 90 * step} for step in range(1, 9)]
+    site.add(
+        "ada/trainer", {"trainer_state.json": json.dumps({"log_history": [*history, {"step": 9, "eval_loss": 1}]})}
+    )
+    site.add("ada/steps", {"metrics.jsonl": '{"step": 1, "train/loss": 2.5}\n{"step": 2, "train/loss": 1.5}\n'})
+    page = site.page(compare("ada/trainer", "ada/steps", "ada/three"))
+    figures = [figure.text.split() for figure in page.all("figure")]
+    assert [(figure[0], figure[-1]) for figure in figures] == [
+        ("train/loss", "tokens"),
+        ("train/loss", "steps"),
+        ("validation/loss", "steps"),
+    ]
+    assert "ada/steps" not in figures[0]
+    assert "ada/trainer" not in figures[1]
+    assert [line.attributes["class"] for line in page.all("polyline")] == ["curve1", "curve2", "curve1"]
+    lasts = next(table for table in map(partial(rows, page), range(9)) if table[0][0] == "train/loss")
+    assert lasts == [["train/loss", "0.375", "1.5", "–"], ["validation/loss", "1", "–", "–"]]
 
 
 def test_what_always_differs_is_left_out_and_losses_of_other_vocabularies_are_noted(site: Site):

@@ -25,10 +25,11 @@ class Post:
         self.hub, self.receiver = hub, receiver
 
     def to(self, address: str, number: int = 1) -> EmailMessage:
-        """The mail with this number to an address."""
-        deadline = time.monotonic() + 20
+        """The mail with this number to an address, security notices apart."""
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            found = [message for to, message in self.receiver.mail if to == [address]]
+            mail = [message for to, message in self.receiver.mail if to == [address]]
+            found = [each for each in mail if not each["Message-ID"].startswith("<notice-")]
             if len(found) >= number:
                 return found[number - 1]
             self.send()
@@ -104,6 +105,7 @@ def test_who_joins_verifies_the_address_in_the_language_of_the_page(post: Post):
     sound(stranger.submit(opened, "/settings/email/confirm"), 404)
 
 
+@pytest.mark.usefixtures("window")
 def test_a_new_address_needs_the_password_and_is_mailed_again_a_few_times(post: Post):
     name, address, browser = post.member()
     page = browser.get("/settings/email")
@@ -129,6 +131,7 @@ def test_a_new_address_needs_the_password_and_is_mailed_again_a_few_times(post: 
     assert wanted not in Browser(post.hub).get(f"/{name}").text
 
 
+@pytest.mark.usefixtures("window")
 def test_nobody_is_sent_mail_by_many_who_name_the_same_address(post: Post):
     victim = f"v{secrets.token_hex(4)}@example.org"
     statuses = []
@@ -194,6 +197,7 @@ def test_the_answer_is_the_same_whoever_is_named(post: Post):
     assert len(set(answers)) == 1
 
 
+@pytest.mark.usefixtures("window")
 def test_asking_for_links_is_slowed_down_for_whoever_is_named(post: Post):
     for named in (post.member()[0], f"nobody-{secrets.token_hex(4)}"):
         lost = Browser(post.hub)
@@ -219,20 +223,21 @@ def test_an_invitation_comes_by_mail_and_is_declined_or_taken_back(post: Post):
     assert f"Take back the invitation of {name}" in asked.text
     assert f"{admin} invites you to {team}" in post.to(address)["Subject"]
     assert "1" in next(each.text for each in Page(browser.get("/").text).all("a") if each.text.startswith("Notif"))
-    assert "invites you" not in sound(decline(browser, team)).text
-    assert f"{name} declined" in sound(admins_browser.get(members)).text
-    again = admins_browser.submit(admins_browser.get(members), invitations, user=name, role="king")
+    again = admins_browser.submit(asked, invitations, user=admin, role="king")
     sound(again, 400)
     for wrong, status in (("nobody-at-all", 404), (admin, 409)):
         sound(admins_browser.submit(again, invitations, user=wrong, role="read"), status)
-    waiting = browser.get("/notifications")
-    asked = admins_browser.submit(again, invitations, user=name, role="read")
     opened = browser.get("/notifications")
     taken_back = admins_browser.submit(asked, f"{invitations}/withdraw", user=name)
     assert f"{admin} took back the invitation of {name}" in sound(taken_back).text
     late = browser.submit(opened, f"{invitations}/answer", answer="accept")
     assert "may have been taken back" in sound(late, 404).text
-    assert "invites you" not in waiting.text
+    admins_browser.submit(taken_back, invitations, user=name, role="read")
+    assert "invites you" not in sound(decline(browser, team)).text
+    page = admins_browser.get(members)
+    assert f"{name} declined" in sound(page).text
+    refused = admins_browser.submit(page, invitations, user=name, role="read")
+    assert f"{name} declined an invitation to {team}, and can be invited again after" in sound(refused, 409).text
     assert admin in sound(browser.get(f"/{team}?tab=members")).text
 
 

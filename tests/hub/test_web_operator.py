@@ -2,7 +2,9 @@
 
 import re
 import secrets
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pyotp
@@ -11,7 +13,16 @@ from browser import Browser
 from hub_process import HubProcess, start_hub
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
+from open_rooms import open_rooms
+from starlette.testclient import TestClient
 from web_page import Page
+
+from lmcommons import hub
+from lmcommons.hub.app import create_app
+from lmcommons.hub.background import Background
+from lmcommons.hub.database.tables import Account, OrganisationInvitation, Role, now
+from lmcommons.hub.settings import Settings
+from lmcommons.hub.web.views.operator import TOPICS
 
 PASSWORD = "correct horse battery"
 PAGES = ("", "/users", "/organisations", "/storage", "/invitations", "/log", "/health", "/reports")
@@ -109,6 +120,20 @@ def test_a_quota_is_set_in_words_and_holds(inviting: HubProcess, operator: Brows
     api.upload_file(path_or_fileobj=b"x" * 2000, path_in_repo="x.bin", repo_id=f"{name}/m")
 
 
+@pytest.mark.parametrize("number", [0, 999, 1_234_567_891, 50 * 10**9, 3 * 10**15])
+def test_a_quota_that_is_shown_and_set_again_stays_what_it_was(inviting: HubProcess, operator: Browser, number: int):
+    name = f"q{secrets.token_hex(4)}"
+    inviting.add_user(name)
+    with inviting.rooms() as rooms:
+        rooms.accounts.set_quota(name, number)
+        page = operator.get(f"/operator/users?search={name}")
+        shown = next(
+            each.attributes["value"] for each in sound(page).all("input") if each.attributes["name"] == "quota"
+        )
+        assert change(operator, name, "quota", quota=shown).status_code == 200
+        assert rooms.accounts.find(name).quota == number
+
+
 def test_storage_names_what_is_largest(inviting: HubProcess, operator: Browser):
     name, _, api = member(inviting)
     api.create_repo(f"{name}/large", repo_type="dataset")
@@ -170,8 +195,59 @@ def test_the_log_is_filtered_and_read_page_by_page(inviting: HubProcess, operato
     assert operator.get("/operator/log?before=x").status_code == 400
 
 
+def test_every_kind_of_event_is_among_the_topics_and_nobody_is_taken_for_the_operator(
+    inviting: HubProcess, operator: Browser
+):
+    written = re.compile(r"""(?:Event\(kind=f?|record\(\s*session,\s*)"([a-z_]+)\.""")
+    sources = "".join(path.read_text() for path in Path(hub.__file__).parent.rglob("*.py"))
+    assert set(written.findall(sources)) - set(TOPICS) == set()
+    name, _, _ = member(inviting, "--email", "ann@example.org")
+    mailing = open_rooms(inviting.data, smtp="smtp://127.0.0.1:9", mail_from="hub@example.org")
+    mailing.mail_links.forgotten(name)
+    mailing.close()
+    for kind, by in (("user.created", "the operator"), ("user.forgot_password", "somebody not signed in")):
+        rows = sound(operator.get(f"/operator/log?kind={kind}&about={name}")).all("tr")[1:]
+        assert [by in row.text for row in rows] == [True]
+
+
 def test_health_says_that_all_is_well_and_what_runs(operator: Browser):
     page = sound(operator.get("/operator/health"))
     assert "The hub is well" in page.text
     assert " free of " in page.text
-    assert "deliveries" in page.text or "webhooks" in page.text
+    assert "Webhooks, Statistics of datasets, E-mail, Imports" in page.text
+
+
+class Broken(Background):
+    """Work that fails each time."""
+
+    def work(self) -> int:
+        """Fail."""
+        raise RuntimeError("the disk's serial number")
+
+
+def test_health_says_what_fails_in_the_background(tmp_path: Path):
+    app = create_app(Settings.make(tmp_path / "hub"))
+    with TestClient(app, headers={"Accept": "text/html"}) as client:
+        rooms = app.state.hub
+        rooms.accounts.add_user("ann", admin=True)
+        rooms.sign_in.set_password("ann", PASSWORD)
+        client.post("/login", data={"name": "ann", "password": PASSWORD})
+        assert "The hub is well" in client.get("/operator/health").text
+        broken = Broken("webhooks", pause=0.01)
+        app.state.background = (broken, Broken("mail", pause=0.01))
+        broken.start()
+        while broken.failing_since is None:
+            time.sleep(0.01)
+        with rooms.database.write() as session:
+            user = session.get(Account, rooms.accounts.find("ann").id)
+            user.email = "ann@example.org"
+            invited = {"organisation_id": user.id, "user_id": user.id, "inviter_id": user.id}
+            session.add(OrganisationInvitation(**invited, role=Role.READ, mail_at=now(), mail_attempts=1))
+        page = sound(client.get("/operator/health"))
+        broken.stop()
+    alerts = [each.text for each in page.all("p") if each.attributes.get("role") == "alert"]
+    assert len(alerts) == 3
+    assert "Webhooks: failed" in alerts[0]
+    assert "E-mail: has ended" in alerts[1]
+    assert "1 letter could not be sent" in alerts[2]
+    assert ("The hub is well" in page.text, "serial" in page.text) == (False, False)

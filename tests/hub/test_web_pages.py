@@ -454,7 +454,6 @@ def test_a_commit_page_shows_what_changed(site: Site) -> None:
         ("/nobody/nothing", "Repository not found"),
         ("/lab/tales/tree/nope", "nope"),
         ("/lab/tales/tree/main/nope", "nope"),
-        ("/lab/tales/blob/main/src", "is a folder"),
         ("/lab/tales/blob/main/nope", "nope"),
         ("/lab/tales/commit/1234567", "1234567"),
         ("/lab/tales/commits/main/nope", "nope"),

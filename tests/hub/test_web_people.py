@@ -87,6 +87,29 @@ def test_a_profile_that_cannot_be_is_refused_and_nothing_written_is_lost(club: H
     assert fields.get("bio", "My words") in refused.text
 
 
+def test_a_text_is_as_long_as_the_browser_counts_it_and_its_lines_end_as_they_were_typed(club: HubProcess):
+    name, browser, _ = member(club)
+    typed = "\n".join(["x"] * 250)  # 499 characters; a browser sends 748
+    sent = browser.submit(browser.get("/settings/profile"), "/settings/profile", bio=typed.replace("\n", "\r\n"))
+    assert sent.url.path == f"/{name}"
+    with club.rooms() as rooms:
+        assert rooms.accounts.find(name).bio == typed
+
+
+def test_an_empty_profile_tells_its_owner_what_to_type(club: HubProcess):
+    name, browser, _ = member(club)
+    _, others_browser, _ = member(club)
+    for tab in ("", "?tab=models", "?tab=datasets"):
+        own, seen = (sound(who.get(f"/{name}{tab}")) for who in (browser, others_browser))
+        typed = [each.text for each in own.all("code") if f"hf upload {name}/my-" in each.text]
+        assert len(typed) == (1 if tab else 2)
+        assert "hf upload" not in seen.text
+    beginning = next(each for each in sound(browser.get(f"/{name}?tab=datasets")).attributes("href") if "owner" in each)
+    form = browser.get(beginning).text
+    assert re.search(r'value="dataset"[^>]* checked', form)
+    assert re.search(rf"<option[^>]*>{name}<", form)
+
+
 def test_likes_activity_and_followers_have_pages(club: HubProcess):
     name, browser, api = member(club)
     fan, fans_browser, _ = member(club)
@@ -168,6 +191,20 @@ def test_the_last_admin_stays_and_wrong_members_are_one_line(club: HubProcess):
     for fields, status in (({"user": "nobody-at-all", "role": "read"}, 404), ({"user": name, "role": "king"}, 400)):
         assert browser.submit(page, base, **fields).status_code == status
     assert browser.submit(browser.get("/organizations/new"), "/organizations/new", name=team).status_code == 409
+
+
+def test_a_stranger_cannot_use_up_the_mail_that_somebody_may_be_sent(club: HubProcess):
+    _, browser, _ = member(club)
+    _, strangers_browser, _ = member(club)
+    victim, _, _ = member(club)
+    team = f"t{secrets.token_hex(4)}"
+    page = browser.submit(browser.get("/organizations/new"), "/organizations/new", name=team)
+    invitations = f"/organizations/{team}/invitations"
+    form = re.search(r'name="form" value="([^"]+)"', strangers_browser.get("/settings/profile").text)
+    assert form
+    asked = {"form": form[1], "user": victim, "role": "read"}
+    assert {strangers_browser.client.post(invitations, data=asked).status_code for _ in range(4)} == {403}
+    assert f"invited {victim}" in sound(browser.submit(page, invitations, user=victim, role="read")).text
 
 
 def test_settings_of_an_organisation_are_its_admins(club: HubProcess):

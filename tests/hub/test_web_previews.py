@@ -1,5 +1,6 @@
 """What file pages show: previews of every kind of content, highlighted lines, stated results, figures for people."""
 
+import base64
 import hashlib
 import json
 import re
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_gguf import ENTRIES, gguf
 from web_page import Page
 from weights import safetensors
 
@@ -24,10 +26,11 @@ from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos.git import AddFile, AddLfs, Entry, GitRepository
 from lmcommons.hub.repos.images import dimensions
 from lmcommons.hub.repos.index import open_file
-from lmcommons.hub.web import formatting, highlight, results
+from lmcommons.hub.web import formatting, highlight, markdown, results
+from lmcommons.hub.web.cells import LONGEST
 from lmcommons.hub.web.markdown import Place
 from lmcommons.hub.web.previews.files import MAX_LINE, MAX_TEXT, Preview, preview
-from lmcommons.hub.web.previews.rows import MAX_CELL
+from lmcommons.hub.web.previews.rows import Table
 from lmcommons.hub.web.previews.tensors import ROWS, Group, tensors
 
 PLACE = Place("/ada/m/blob/main", "/ada/m/resolve/main")
@@ -58,6 +61,11 @@ def show(git: GitRepository, objects: ObjectStore) -> Show:
         return preview(entry, reader(git, objects, commit), PLACE, **asked)
 
     return make
+
+
+def words(table: Table) -> list[list[str]]:
+    """What stands in the cells of a table."""
+    return [[cell.text for cell in row] for row in table.rows]
 
 
 def test_source_code_is_shown_in_highlighted_lines(show: Show) -> None:
@@ -96,7 +104,11 @@ def test_json_lines_are_a_table_whose_columns_are_all_fields(show: Show) -> None
     table = show("a.jsonl", b'{"id": 1, "text": "one"}\n{"id": 2, "more": [1, null]}\n').table
     assert [column.name for column in table.columns] == ["id", "text", "more"]
     assert [column.is_number for column in table.columns] == [True, False, False]
-    assert table.rows == [["1", "one", ""], ["2", "", "[1, null]"]]
+    assert words(table) == [["1", "one", ""], ["2", "", "[1, null]"]]
+    assert [[cell.kind for cell in row] for row in table.rows] == [
+        ["number", "text", "missing"],
+        ["number", "missing", "structure"],
+    ]
     assert (table.total, table.more) == (2, False)
 
 
@@ -120,8 +132,8 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
 )
 def test_rows_have_pages(show: Show, name: str, content: bytes) -> None:
     first, last = show(name, content), show(name, content, page=3)
-    assert (first.table.rows[1], first.table.total, first.more) == (["1", "row 1"], 120, True)
-    assert (last.table.first, last.table.rows[-1], last.more) == (101, ["119", "row 119"], False)
+    assert (words(first.table)[1], first.table.total, first.more) == (["1", "row 1"], 120, True)
+    assert (last.table.first, words(last.table)[-1], last.more) == (101, ["119", "row 119"], False)
     with pytest.raises(EntryNotFound, match="has no page 4"):
         show(name, content, page=4)
     assert show(name, content, query={"view": "source"}).kind == ("binary" if name.endswith("parquet") else "text")
@@ -132,7 +144,7 @@ def test_rows_of_a_long_file_are_read_from_its_beginning(show: Show) -> None:
     shown = show("a.jsonl", row * 60)
     assert shown.partial
     assert (shown.table.known, shown.table.total) == (41, None)
-    assert len(shown.table.rows[0][0]) == MAX_CELL + 1
+    assert (len(shown.table.rows[0][0].text), shown.table.rows[0][0].cut) == (LONGEST, True)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "metrics.jsonl", "a.md"])
@@ -278,6 +290,86 @@ def test_images_are_shown_with_their_size(show: Show, kind: str) -> None:
     assert dimensions(BytesIO(picture(kind, 31, 17)[:20])) in (None, (31, 17))
 
 
+def test_images_and_bytes_in_rows_are_told_by_their_size(show: Show) -> None:
+    rows = [{"image": {"bytes": picture("PNG", 3, 3), "path": "a.png"}, "bytes": b"\0\1"}]
+    (cells,) = show("a.parquet", as_parquet(rows)).table.rows
+    assert [(cell.kind, cell.size) for cell in cells] == [("image", len(picture("PNG", 3, 3))), ("bytes", 2)]
+
+
+def test_signs_that_turn_a_line_round_are_named(show: Show) -> None:
+    (line,) = show("a.py", "x = 1 # \u202e evil \u2066\n".encode()).lines
+    assert "".join(Page(line).words) == "x = 1 # <U+202E> evil <U+2066>"
+    assert "&lt;U+202E&gt;" in markdown.render("```\n\u202e\n```", PLACE)
+    assert "العربية" in show("a.txt", "العربية\n".encode()).lines[0]
+
+
+def outputs(*given: dict[str, Any]) -> dict[str, Any]:
+    return {"cell_type": "code", "source": ["import math\n", "math.pi"], "outputs": list(given)}
+
+
+def notebook(*cells: dict[str, Any]) -> bytes:
+    language = {"language_info": {"name": "python"}}
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": language, "cells": list(cells)}).encode()
+
+
+def data(**forms: str) -> dict[str, Any]:
+    return {"output_type": "display_data", "data": {name.replace("_", "/"): text for name, text in forms.items()}}
+
+
+def test_a_notebook_is_its_words_its_code_and_what_that_showed(show: Show) -> None:
+    image = base64.b64encode(picture("PNG", 3, 2)).decode()
+    shown = show(
+        "a.ipynb",
+        notebook(
+            {"cell_type": "markdown", "source": ["# Title\n", "Some *words* and $x^2$"]},
+            outputs({"output_type": "stream", "name": "stdout", "text": ["3.14\n", "```\n"]}, data(text_plain="3")),
+            outputs({"output_type": "error", "traceback": ["\x1b[0;31mZeroDivisionError\x1b[0m: by zero"]}),
+            outputs(data(image_png=image + "\n", text_plain="<Figure>"), data(text_html="<table><td>1</table>")),
+            {"cell_type": "raw", "source": "<b>raw</b>"},
+        ),
+    )
+    page = Page(shown.html)
+    assert not page.problems
+    assert [element.text for element in page.all("h2")] == ["Title"]
+    assert page.all("math")
+    assert [block.text.strip() for block in page.all("pre")] == [
+        *("import math\nmath.pi", "3.14\n```", "3", "import math\nmath.pi", "ZeroDivisionError: by zero"),
+        *("import math\nmath.pi", "<b>raw</b>"),
+    ]
+    assert page.attributes("src") == [f"data:image/png;base64,{image}"]
+    assert [cell.text for cell in page.all("td")] == ["1"]
+    assert '<span class="kn">import</span>' in shown.html
+    assert show("a.ipynb", notebook(), query={"view": "source"}).kind == "text"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        outputs(data(image_png='x" onerror="alert(1)')),
+        outputs(data(image_png="PHN2Zz4=", text_html="<script>alert(1)</script><img src=x onerror=alert(1)>")),
+        outputs({"output_type": "stream", "text": "```\n<script>alert(1)</script>"}),
+        {"cell_type": "markdown", "source": "\ue0005\ue000 <script>alert(1)</script>"},
+        {"cell_type": ["code"], "source": {"a": 1}, "outputs": [None, 1, {"data": []}]},
+        {"cell_type": "code", "source": "`" * 50 + "\n<b>", "outputs": 3},
+    ],
+)
+def test_a_hostile_notebook_is_harmless(show: Show, cell: dict[str, Any]) -> None:
+    page = Page(show("a.ipynb", notebook(cell)).html)
+    assert not page.problems
+    assert not page.all("script")
+    assert not page.all("b")
+    assert not page.attributes("onerror")
+
+
+def test_a_gguf_file_shows_its_metadata_and_tensors(show: Show) -> None:
+    shown = show("a.gguf", gguf(*ENTRIES))
+    assert ("general.architecture", ["llama"]) in shown.front.fields
+    assert dict(shown.front.fields)["tokenizer.ggml.tokens"] == ["an array of 2"]
+    assert [(one.name, one.dtype, one.shape) for one in shown.tensors.tensors] == [
+        *(("t0", "F32", (3, 4)), ("t1", "F32", (5,))),
+    ]
+
+
 def test_webp_without_loss_has_its_size() -> None:
     file = BytesIO()
     Image.new("RGBA", (300, 500)).save(file, "WEBP", lossless=True)
@@ -311,7 +403,12 @@ def test_broken_front_matter_names_and_shows_its_line(show: Show) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
-        ("a.png", b"\x89PNG", "image"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", "image"),
+        ("a.png", b"\x89PNG", "binary"),
+        ("a.jpg", b"<html>", "text"),
+        ("a.csv", "name\nAndré\n".encode("latin-1"), "binary"),
+        ("a.ipynb", b'{"nbformat": 3, "worksheets": []}', "text"),
+        ("a.gguf", b"GGUF", "text"),
         ("a.SVG", b"<svg/>", "image"),
         ("a.md", b"# Title", "markdown"),
         ("a.md", b"# Title " * 20_000, "markdown"),
@@ -331,7 +428,7 @@ def test_each_kind_of_file_has_its_preview(show: Show, name: str, content: bytes
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(
-        ["md", "jsonl", "safetensors", "py", "json", "csv", "parquet", "png", "webp", "jpg", "tfevents", "unknown"]
+        ["md", "jsonl", "safetensors", "py", "csv", "parquet", "png", "jpg", "tfevents", "gguf", "ipynb", "unknown"]
     ),
     content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)),
 )

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from chromium import person
 from hub_process import HubProcess, start_hub
+from playwright.sync_api import expect
 from web_page import Page
 
 from lmcommons.hub.community.runs import Description, Progress
@@ -140,9 +141,13 @@ def test_a_browser_sees_a_run_go_on_without_loading_the_page_again(hub: HubProce
         rooms.runs.begin(ada, tales, "seen", Description("Seen"))
         somebody.goto("/ada/tales/runs/seen")
         somebody.page.evaluate("document.title = 'not loaded again'")
-        rooms.runs.report(ada, tales, "seen", Progress(step=7, steps=9))
-        somebody.page.get_by_text("step 7 of 9").last.wait_for(timeout=20_000)
+        somebody.page.locator("#reporter").focus()
+        rooms.runs.report(ada, tales, "seen", Progress(step=7, steps=9), [{"step": 7, "loss": 1.5}])
+        somebody.page.get_by_text("step 7 of 9").last.wait_for()
+        expect(somebody.page.locator("#reporter")).to_be_focused()
+        somebody.page.get_by_role("link", name="loss").focus()
         rooms.runs.report(ada, tales, "seen", Progress(step=9, steps=9, state=RunState.FINISHED))
-        somebody.page.get_by_text("finished", exact=True).wait_for(timeout=20_000)
+        somebody.page.get_by_text("finished", exact=True).wait_for()
+        expect(somebody.page.get_by_role("link", name="loss")).to_be_focused()
         assert somebody.page.title() == "not loaded again"
         assert somebody.page.locator("#run[data-hx-get]").count() == 0

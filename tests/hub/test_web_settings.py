@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -100,6 +101,29 @@ def test_a_repository_gets_another_name_and_owner_and_the_old_address_redirects(
         assert reason in sound(answer, status).text
 
 
+def test_the_language_is_switched_on_the_page_whose_form_was_refused(site: Site):
+    path = site.new()
+    page = site.ann.get(f"{path}/settings")
+    headers = {"Referer": f"{site.hub.endpoint}{path}/settings"}
+    form = {"form": next(e.attributes["value"] for e in sound(page).all("input") if e.attributes["name"] == "form")}
+    for action in ("settings/delete", "refs/branch", "settings"):
+        refused = site.ann.client.post(f"{path}/{action}", data=form | {"start": "nowhere"}, headers=headers)
+        switch = next(each for each in sound(refused, 400).attributes("href") if each.startswith("/language/zh"))
+        assert unquote(switch.partition("next=")[2]) == f"{path}/settings"
+
+
+def test_an_address_that_only_takes_forms_says_so(site: Site):
+    path = site.new()
+    opened = sound(site.ann.get(f"{path}/settings/delete"), 405)
+    assert "Go back to the page with the form" in opened.text
+    large = {"form": "x", "url": "x" * 70_000}
+    sent = sound(site.ann.client.post(f"{path}/settings/webhooks", data=large), 413)
+    assert "what you typed is still there" in sent.text
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    refused = sound(site.ann.client.post(f"{path}/settings", data={"form": "x"}, headers=foreign), 403)
+    assert ("Nothing was changed" in refused.text, "Ask its owner" in refused.text) == (True, False)
+
+
 def test_a_repository_is_deleted_when_its_name_was_typed(site: Site):
     path = site.new()
     act = f"{path}/settings/delete"
@@ -172,6 +196,7 @@ def test_requests_for_access_are_answered_in_the_browser(site: Site):
     for fields, status, reason in (({"user": "nobody"}, 404, "nobody"), ({"user": "bob"}, 400, "has access")):
         answer = site.send(site.ann, f"{path}/access", f"{path}/access/grant", **fields)
         assert reason in sound(answer, status).text
+        assert fields["user"] in sound(answer, status).attributes("value")
     assert site.ann.get(f"{path}/access?status=half").status_code == 400
     assert site.ann.get(f"{path}/access?after=x").status_code == 400
 
@@ -215,15 +240,21 @@ def test_a_webhook_is_made_tested_changed_stopped_and_removed(site: Site, receiv
     one = made.url.path
     answer = site.send(site.ann, one, f"{one}/act", do="test")
     assert "repository.created" in sound(answer).text
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "answered with status 200" not in (part := site.ann.client.get(one, headers={"HX-Request": "true"})).text:
         assert time.monotonic() < deadline, part.text
         time.sleep(0.2)
     assert "data-hx-trigger" not in part.text
     assert part.text.strip().startswith('<div id="deliveries"')
     assert received[0]["X-Webhook-Secret"] == secret
-    answer = site.send(site.ann, one, url="ftp://nowhere", repo="yes")
+    for fields in ({"do": "dance"}, {"do": "again", "delivery": "x"}, {"do": "again", "delivery": "9" * 30}):
+        assert "test" in sound(site.send(site.ann, one, f"{one}/act", **fields), 400).text.lower()
+    assert site.ann.get(one).text.count("Send delivery") == 1
+    answer = site.send(site.ann, one, url="ftp://nowhere", discussion="yes")
     assert "is not an http" in sound(answer, 400).text
+    assert "ftp://nowhere" in sound(answer, 400).attributes("value")
+    ticks = [each.attributes["name"] for each in sound(answer, 400).all("input") if "checked" in each.attributes]
+    assert ticks == ["discussion"]
     answer = site.send(site.ann, one, url=url)
     assert "`domains`" in sound(answer, 400).text
     site.send(site.ann, one, url=url + "new", discussion="yes", secret="other")

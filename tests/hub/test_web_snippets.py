@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import unescape
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -27,11 +28,17 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
 )
 
 from lmcommons.cli import main
 
 PASSWORD = "correct horse battery"
+EMBEDS = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+---
+"""
 OF_TASKS: dict[str, Callable[[Path], object]] = {
     "fill": lambda directory: write_bert(directory, BertForMaskedLM),
     "classify": lambda directory: write_bert(directory, BertForSequenceClassification, id2label={0: "x", 1: "y"}),
@@ -96,6 +103,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             write(folder / name)
             api.create_repo(f"ann/{name}")
             api.upload_folder(repo_id=f"ann/{name}", folder_path=folder / name)
+        write_bert(folder / "embeds", BertModel)
+        (folder / "embeds" / "README.md").write_text(EMBEDS)
+        api.create_repo("ann/embeds")
+        api.upload_folder(repo_id="ann/embeds", folder_path=folder / "embeds")
         rows = io.BytesIO()
         pq.write_table(pa.table({"text": [f"row {number}" for number in range(7)]}), rows)
         api.create_repo("ann/rows", repo_type="dataset")
@@ -113,10 +124,12 @@ def empty_folder(site: Site, tmp_path: Path) -> None:
 
 
 def test_every_snippet_has_a_test(site: Site):
-    found = {path: list(site.snippets(path)[1]) for path in ("/ann/tiny", "/ann/fill", "/datasets/ann/rows")}
+    paths = ("/ann/tiny", "/ann/fill", "/ann/embeds", "/datasets/ann/rows")
+    found = {path: list(site.snippets(path)[1]) for path in paths}
     assert found == {
         "/ann/tiny": ["transformers", "lmc", "vLLM", "git", "hf", "curl"],
         "/ann/fill": ["transformers", "lmc", "git", "hf", "curl"],
+        "/ann/embeds": ["sentence-transformers", "git", "hf", "curl"],
         "/datasets/ann/rows": ["datasets", "DuckDB", "git", "hf"],
     }
     assert "HF_TOKEN" in site.snippets("/ann/hidden")[0]
@@ -131,6 +144,11 @@ def test_a_causal_model_speaks_by_transformers(site: Site, path: str):
 def test_another_model_is_loaded_by_the_class_for_its_task(site: Site):
     assert "AutoModelForMaskedLM" in site.snippets("/ann/fill")[1]["transformers"]
     site.run("/ann/fill", "transformers")
+
+
+@pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="sentence-transformers is missing")
+def test_a_model_of_sentence_transformers_makes_vectors(site: Site):
+    assert site.run("/ann/embeds", "sentence-transformers").strip() == "(1, 32)"
 
 
 @pytest.mark.parametrize("name", OF_TASKS)

@@ -336,7 +336,7 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch):
             with connection:
                 connection.recv(65536)
                 try:
-                    for _ in range(100):
+                    for _ in range(1000):
                         connection.sendall(b"H")
                         time.sleep(0.1)
                 except OSError:
@@ -346,7 +346,7 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch):
         started = time.monotonic()
         with pytest.raises(outgoing.Failures):
             post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", {}, allow_private=True, timeout=0.5)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(
@@ -407,17 +407,16 @@ def test_the_hub_delivers_by_itself_where_its_operator_allows_it(tmp_path: Path,
         api = HfApi(running.endpoint, token=running.add_user("ada"))
         webhook = api.create_webhook(url=receiver.url, watched=[{"type": "user", "name": "ada"}])
         api.create_repo("ada/m")
-        deadline = time.monotonic() + 20
-        while len(receiver.received) < 1 and time.monotonic() < deadline:
+        address = f"{running.endpoint}/api/x/webhooks/{webhook.id}/deliveries"
+        deadline = time.monotonic() + 60
+        while True:
+            log = httpx.get(address, headers={"Authorization": f"Bearer {api.token}"}).json()
+            if log and log[-1]["state"] == "delivered":
+                break
+            assert time.monotonic() < deadline, log
             time.sleep(0.05)
-        assert receiver.events[0] == "create repo"
-        time.sleep(0.2)
-        log = httpx.get(
-            f"{running.endpoint}/api/x/webhooks/{webhook.id}/deliveries",
-            headers={"Authorization": f"Bearer {api.token}"},
-        ).json()
         assert log[-1]["repo"] == {"type": "model", "name": "ada/m"}
-        assert log[-1]["state"] == "delivered"
+        assert receiver.events[0] == "create repo"
 
 
 def test_private_addresses_are_refused(api: HfApi):

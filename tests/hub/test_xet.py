@@ -190,12 +190,12 @@ def test_after_a_kill_in_the_middle_of_an_upload_it_succeeds_the_second_time(tmp
         token = hub.add_user("ada")
         HfApi(hub.endpoint, token=token).create_repo("ada/m")
         interrupted = start_client(hub, token, tmp_path / "home", UPLOAD, "ada/m", folder)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not stored_bytes(hub) and time.monotonic() < deadline:
             time.sleep(0.01)
         hub.kill()
         interrupted.kill()
-        interrupted.wait(30)
+        interrupted.wait(60)
         assert stored_bytes(hub) > 0
         hub.start()
         assert [file.rfilename for file in HfApi(hub.endpoint).model_info("ada/m").siblings] == [".gitattributes"]

@@ -29,7 +29,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     ) as process:
         wait_for_step(lambda: run_of(home), INTERVAL + 20, process)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=120)
     return home, subprocess.CompletedProcess(command, process.returncode, out, error)
 
 

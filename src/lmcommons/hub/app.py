@@ -79,16 +79,16 @@ def create_app(settings: Settings, ssh_listener: socket.socket | None = None) ->
         CommandError: the data directory or the database cannot be opened.
     """
     hub = Hub(settings)
+    imports = Imports(hub)
+    background = (hub.deliveries, hub.statistics, hub.mail, imports)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         clear_staged(hub.objects.blobs.staging)
         collect_uploads(hub.objects, datetime.now(UTC) - UNFINISHED)
         threading.Thread(target=hub.index, name="index", daemon=True).start()
-        hub.deliveries.start()
-        hub.statistics.start()
-        hub.mail.start()
-        app.state.imports.start()
+        for each in background:
+            each.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no collection walks it again
         warming = threading.Thread(target=warm, args=(app,), name="warm", daemon=True)
@@ -97,10 +97,10 @@ def create_app(settings: Settings, ssh_listener: socket.socket | None = None) ->
             async with ssh.serving(hub, ssh_listener, app.state.git_turns):
                 yield
         warming.join()
-        hub.deliveries.stop()
-        hub.statistics.stop()
-        hub.mail.stop()
-        app.state.imports.stop()
+        for each in background:
+            each.stop()
+        for each in background:
+            each.join()
         hub.close()
 
     app = FastAPI(title="LM Commons", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -110,7 +110,8 @@ def create_app(settings: Settings, ssh_listener: socket.socket | None = None) ->
     app.state.bucket_followers = asyncio.Semaphore(bucket_events.FOLLOWERS_LIMIT)
     app.state.ending = asyncio.Event()
     app.state.metrics = Metrics(hub)
-    app.state.imports = Imports(hub)
+    app.state.imports = imports
+    app.state.background = background
     app.state.xet_work = anyio.CapacityLimiter(os.cpu_count() or 1)
     app.add_middleware(stalls.StallLimit, seconds=settings.stall_limit)
     app.add_middleware(limits.RateLimits)

@@ -10,12 +10,15 @@ from lmcommons.errors import CommandError
 from lmcommons.files import write_text
 from lmcommons.hub.accounts.access import Access
 from lmcommons.hub.accounts.accounts import Accounts
+from lmcommons.hub.accounts.browser_sessions import BrowserSessions
 from lmcommons.hub.accounts.devices import DeviceLogins
+from lmcommons.hub.accounts.joining import Joining
 from lmcommons.hub.accounts.keys import Keys
 from lmcommons.hub.accounts.limits import Limits
 from lmcommons.hub.accounts.mail_links import MailLinks
 from lmcommons.hub.accounts.organisation_invitations import OrganisationInvitations
 from lmcommons.hub.accounts.organisations import Organisations
+from lmcommons.hub.accounts.passwords import Passwords
 from lmcommons.hub.accounts.profiles import Profiles
 from lmcommons.hub.accounts.sent_forms import SentForms
 from lmcommons.hub.accounts.sign_in import SignIn
@@ -27,6 +30,7 @@ from lmcommons.hub.buckets.feed import Feed
 from lmcommons.hub.buckets.files import BucketFiles
 from lmcommons.hub.community.activity import Activity
 from lmcommons.hub.community.attachments import Attachments
+from lmcommons.hub.community.checks import Checking
 from lmcommons.hub.community.collections import Collections
 from lmcommons.hub.community.deliveries import Deliveries
 from lmcommons.hub.community.discussions import Discussions
@@ -40,6 +44,7 @@ from lmcommons.hub.community.moderation import Moderation
 from lmcommons.hub.community.notifications import Notifications, tell_of_access
 from lmcommons.hub.community.pull_requests import PullRequests
 from lmcommons.hub.community.reactions import Reactions
+from lmcommons.hub.community.reports import Reports
 from lmcommons.hub.community.reviews import Reviews
 from lmcommons.hub.community.runs import Runs
 from lmcommons.hub.community.trying import Trials
@@ -95,7 +100,12 @@ class Hub:
         self.keys = Keys(self.database, self.secret)
         self.two_factors = TwoFactors(self.database, self.secret)
         self.mail_links = MailLinks(self.database, self.secret, is_sent=settings.mail is not None)
-        self.sign_in = SignIn(self.database, settings.sign_up, self.two_factors, self.mail_links, self.secret)
+        passwords = Passwords()
+        self.browser_sessions = BrowserSessions(self.database)
+        self.joining = Joining(self.database, settings.sign_up, passwords, self.browser_sessions, self.mail_links)
+        self.sign_in = SignIn(
+            self.database, passwords, self.browser_sessions, self.two_factors, self.mail_links, self.secret
+        )
         self.sent_forms = SentForms(self.database)
         self.device_logins = DeviceLogins(self.database)
         self.access = Access(self.database)
@@ -128,13 +138,15 @@ class Hub:
         letters = Letters(self.mail_links, settings.public_url)
         self.mail = Mail(self.database, self.notifications, letters, settings.mail)
         self.access.listeners.append(tell_of_access)
+        self.reports = Reports(self.database, self.repositories)
         self.moderation = Moderation(self.database, self.repositories)
         self.trials = Trials(settings.try_models, settings.try_token)
         self.runs = Runs(self.database)
         self.locks = Locks(self.database)
         self.leaderboards = Leaderboards(self.database, self.repositories)
+        self.checking = Checking(self.repositories, self.pull_requests, self.reviews, self.leaderboards)
         self.lineage = Lineage(self.database)
-        self.comparisons = Comparisons(self.repositories, self.objects, self.contents)
+        self.comparisons = Comparisons(self.repositories, self.objects, self.contents, self.leaderboards)
         self.activity = Activity(self.database)
         self.buckets = Buckets(self.database, self.accounts)
         self.bucket_files = BucketFiles(self.database)
@@ -142,7 +154,7 @@ class Hub:
         self.bucket_batches = Batches(
             self.database, self.buckets, self.bucket_files, self.repositories, self.accounts, self.objects.xet
         )
-        self.commits.listeners += [self.leaderboards.follow, self.moderation.watch]
+        self.commits.listeners += [self.leaderboards.follow, self.reports.watch]
         self.repositories.removing.append(self.discussions.remove_all)
 
     def index(self) -> None:

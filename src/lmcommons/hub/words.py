@@ -20,6 +20,7 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 SOURCE = "en"  # the language of the message ids
 LOCALES = Path(__file__).parent / "locales"
 LINE_LIMIT = 2_000  # characters of Words, which may repeat what a stranger sent
+VALUE_LIMIT = 1_500  # characters of one value, so that what is said about it is not cut off
 KEPT = "\n"  # stands before Words that are kept as JSON; a text of one line never begins so
 
 
@@ -94,9 +95,14 @@ def translations(language: str) -> NullTranslations:
 
 def _line(template: str, values: dict[str, Any]) -> str:
     """The text as one line that can be written, whatever it repeats."""
-    text = template.format(**values) if values else template
+    text = template.format(**{name: _cut(value) for name, value in values.items()}) if values else template
     line = " ".join(text.encode(errors="backslashreplace").decode().split())
     return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…"
+
+
+def _cut(value: Any) -> Any:
+    """A value, or the beginning of a long text."""
+    return f"{value[:VALUE_LIMIT]}…" if isinstance(value, str) and len(value) > VALUE_LIMIT else value
 
 
 def _parts(value: Any) -> Any:

@@ -272,7 +272,7 @@ def add_invitation(
 ) -> None:
     """Print the address at which people make an account, alone, on standard output; it is not shown again."""
     with open_hub(data, database) as hub:
-        code = hub.sign_in.invite(uses=uses, life=timedelta(days=expires))
+        code = hub.joining.invite(uses=uses, life=timedelta(days=expires))
     typer.echo(f"{public_url.rstrip('/')}/join?code={code}")
 
 

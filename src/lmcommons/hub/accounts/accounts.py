@@ -128,7 +128,7 @@ class Accounts:
                 session.add(user)
                 session.flush()
                 text = issue(session, user, "default", TokenRole.WRITE)
-                session.add(Event(kind="user.created", actor=name, data={"admin": admin}))
+                session.add(Event(kind="user.created", data={"name": name, "admin": admin}))
         except IntegrityError as error:
             raise Conflict("The name {name} is taken", name=name) from error
         return text

@@ -8,9 +8,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.issuing import TokenPair, digest, issue_pair
+from lmcommons.hub.accounts.notices import log_change
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import DeviceLogin, Event, Token, TokenRole, now
+from lmcommons.hub.database.tables import Account, DeviceLogin, Event, Token, TokenRole, now
 from lmcommons.hub.errors import NotFound, Unauthorized
 
 LIFE = timedelta(minutes=15)  # of a code
@@ -60,9 +61,11 @@ class DeviceLogins:
                 raise NotFound("No program waits with this code; it may have been mistyped, used, or be too old")
             if approve:
                 found.account_id = actor.account_id
+                user = session.get_one(Account, actor.account_id)
+                log_change(session, user, Event(kind="device.approved", actor=actor.name))
             else:
                 found.denied = True
-            session.add(Event(kind="device.approved" if approve else "device.denied", actor=actor.name))
+                session.add(Event(kind="device.denied", actor=actor.name))
 
     def redeem(self, device_code: str) -> TokenPair | str:
         """The tokens of an approved login, once; else the error of RFC 8628, 3.5."""

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lmcommons.hub.accounts.accounts import find_user
+from lmcommons.hub.accounts.notices import log_change
 from lmcommons.hub.accounts.permissions import Action, Actor, Scopes
 from lmcommons.hub.accounts.tokens import load_actor
 from lmcommons.hub.database.sessions import Database
@@ -94,7 +96,8 @@ class Keys:
                 )
                 session.add(added)
                 session.flush()
-                session.add(Event(kind="key.added", actor=account.name, data={"fingerprint": added.fingerprint}))
+                told = {"fingerprint": added.fingerprint}
+                log_change(session, account, Event(kind="key.added", actor=account.name, data=told))
         except IntegrityError as error:
             raise Conflict("This key is in use on this hub, by you or somebody else; make another one") from error
         return added
@@ -151,7 +154,7 @@ class Keys:
         if key_id is None:
             raise Unauthorized("This hub does not know the key {fingerprint}", fingerprint=fingerprint)
         signed = f"{key_id}.{repository_id}.{right}.{int(time.time()) + TICKET_LIFE}"
-        return f"lfs_{signed}.{self._signature(signed)}"
+        return f"lfs_{signed}.{self._signature(signed, fingerprint)}"
 
     def actor_of(self, ticket: str) -> Actor | None:
         """Who a ticket speaks for; None where it is none.
@@ -164,16 +167,29 @@ class Keys:
             return None
         key_id, repository_id, right, until, signature = parts.groups()
         signed = f"{key_id}.{repository_id}.{right}.{until}"
-        if hmac.compare_digest(self._signature(signed), signature) and int(until) > time.time():
-            with self._database.read() as session:
-                key = session.get(SshKey, int(key_id))
-                if key is not None and not key.account.disabled:
-                    scopes = Scopes({int(repository_id): Action(right)})
-                    return load_actor(session, key.account, TokenRole.FINE_GRAINED, key.name, scopes)
-        raise Unauthorized("Invalid credentials in Authorization header")
+        with self._database.read() as session:
+            key = session.get(SshKey, int(key_id))
+        # Of this very key: the id of one that was removed may be another's.
+        expected = self._signature(signed, key.fingerprint) if key is not None else ""
+        if key is None or not hmac.compare_digest(expected, signature) or int(until) <= time.time():
+            raise Unauthorized("Invalid credentials in Authorization header")
+        return self.actor_by(key.id, key.account_id, Scopes({int(repository_id): Action(right)}))
 
-    def _signature(self, signed: str) -> str:
-        return hmac.new(self._secret, f"lfs ticket {signed}".encode(), hashlib.sha256).hexdigest()
+    def actor_by(self, key_id: int, account_id: int, scopes: Scopes) -> Actor:
+        """Who a key speaks for now that was let in before, by its id and its account's, within scopes.
+
+        Raises:
+            Unauthorized: it was removed, or its account is disabled.
+        """
+        with self._database.read() as session:
+            key = session.get(SshKey, key_id)
+            if key is None or key.account_id != account_id or key.account.disabled:
+                raise Unauthorized("Invalid credentials in Authorization header")
+            actor = load_actor(session, key.account, TokenRole.FINE_GRAINED, key.name, scopes)
+        return replace(actor, key_id=key_id)
+
+    def _signature(self, signed: str, fingerprint: str) -> str:
+        return hmac.new(self._secret, f"lfs ticket {signed} {fingerprint}".encode(), hashlib.sha256).hexdigest()
 
 
 def parse_key(text: str) -> asyncssh.SSHKey:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import check_email, find_own
 from lmcommons.hub.accounts.issuing import digest
+from lmcommons.hub.accounts.notices import log_change
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, AccountKind, Event, LinkPurpose, MailLink, now
@@ -75,9 +76,9 @@ class MailLinks:
         with self._database.write() as session:
             link = self._find(session, code, LinkPurpose.EMAIL)
             user = link.account
+            log_change(session, user, Event(kind="account.email", actor=user.name, data={"verified": True}))
             user.email = link.address
             end_links(session, user)
-            session.add(Event(kind="account.email", actor=user.name, data={"verified": True}))
         return user
 
     # ------------------------------------------------------------ passwords
@@ -132,8 +133,8 @@ class MailLinks:
         if self._is_sent and address is not None and address != user.email:
             self._send(session, user, LinkPurpose.EMAIL, address)
         elif address != user.email:
+            log_change(session, user, Event(kind="account.email", actor=user.name, data={"verified": False}))
             user.email = address
-            session.add(Event(kind="account.email", actor=user.name, data={"verified": False}))
 
     def code_of(self, link: MailLink) -> str:
         """What stands in the address of a link, for its mail."""
@@ -166,9 +167,6 @@ class MailLinks:
         return link
 
 
-def end_links(session: Session, user: Account, purpose: LinkPurpose | None = None) -> None:
-    """End a user's links, those of one purpose or all."""
-    mine = MailLink.account_id == user.id
-    session.execute(
-        delete(MailLink).where(mine, MailLink.purpose == purpose) if purpose else delete(MailLink).where(mine)
-    )
+def end_links(session: Session, user: Account, *purposes: LinkPurpose) -> None:
+    """End a user's links, those of these purposes or all."""
+    session.execute(delete(MailLink).where(MailLink.account_id == user.id, MailLink.purpose.in_(purposes or LIFE)))

@@ -1,6 +1,7 @@
 """Invitations to organisations: an admin asks, and nobody becomes a member who has not said yes."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -11,7 +12,9 @@ from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, AccountKind, Event, Membership, OrganisationInvitation, Role, now
 from lmcommons.hub.errors import Conflict, NotFound
 
+DECLINED = "organisation.declined"
 WAITING_LIMIT = 100  # invitations of one organisation that are not answered
+PAUSE = timedelta(days=30)  # after somebody declined, until the same organisation may ask again
 
 
 class OrganisationInvitations:
@@ -45,7 +48,7 @@ class OrganisationInvitations:
         Raises:
             Unauthorized, Forbidden: the actor does not administer the organisation.
             NotFound: no such organisation or user.
-            Conflict: the user is a member or invited already, or too many invitations wait.
+            Conflict: the user is a member or invited already, declined not long ago, or too many invitations wait.
         """
         with self._database.write() as session:
             team = _administered(session, actor, organisation)
@@ -57,6 +60,13 @@ class OrganisationInvitations:
                     "{user} is invited to {team} already; to offer another role, take the invitation back first",
                     user=invited.name,
                     team=team.name,
+                )
+            if (declined := _declined(session, team, invited)) is not None:
+                raise Conflict(
+                    "{user} declined an invitation to {team}, and can be invited again after {day}",
+                    user=invited.name,
+                    team=team.name,
+                    day=f"{declined + PAUSE:%Y-%m-%d}",
                 )
             waiting = select(func.count()).where(OrganisationInvitation.organisation_id == team.id)
             if (session.scalar(waiting) or 0) >= WAITING_LIMIT:
@@ -108,7 +118,7 @@ class OrganisationInvitations:
                 session.merge(Membership(organisation_id=team.id, user_id=user.id, role=invitation.role))
                 session.add(Event(kind="organisation.member", actor=user.name, data={**told, "former": None}))
             else:
-                session.add(Event(kind="organisation.declined", actor=user.name, data=told))
+                session.add(Event(kind=DECLINED, actor=user.name, data=told))
 
 
 def _administered(session: Session, actor: Actor, name: str) -> Account:
@@ -120,6 +130,14 @@ def _administered(session: Session, actor: Actor, name: str) -> Account:
 def _find(session: Session, team: Account, user: Account) -> OrganisationInvitation | None:
     both = (OrganisationInvitation.organisation_id == team.id, OrganisationInvitation.user_id == user.id)
     return session.scalar(select(OrganisationInvitation).where(*both))
+
+
+def _declined(session: Session, team: Account, user: Account) -> datetime | None:
+    """When the user last declined to join the team, where that was not long ago; the log remembers it."""
+    answers = select(func.max(Event.at)).where(
+        Event.name_key == team.name_key, Event.kind == DECLINED, Event.actor == user.name, Event.at > now() - PAUSE
+    )
+    return session.scalar(answers)
 
 
 def _found(session: Session, team: Account, user: Account) -> OrganisationInvitation:

@@ -71,6 +71,7 @@ class Actor:
     granted: frozenset[int] = frozenset()  # gated repositories whose files were opened to the account
     scopes: Scopes = field(default_factory=Scopes)  # of a fine-grained token
     token_id: int | None = None
+    key_id: int | None = None  # of the SSH key that a ticket for large files was given for
     language: str | None = None  # that the account chose
 
     @property

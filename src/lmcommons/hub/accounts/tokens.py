@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account, find_user
 from lmcommons.hub.accounts.issuing import TokenPair, digest, issue, issue_pair
+from lmcommons.hub.accounts.notices import log_change
 from lmcommons.hub.accounts.permissions import ANONYMOUS, RIGHTS, Action, Actor, Scopes, visible
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
@@ -103,7 +104,11 @@ class Tokens:
         with self._database.write() as session:
             account = find_user(session, user)
             resolved = _resolve(session, account, scopes) if scopes else None
-            session.add(Event(kind="token.created", actor=account.name, data={"name": name, "role": role}))
+            created = Event(kind="token.created", actor=account.name, data={"name": name, "role": role})
+            if role is TokenRole.WRITE or any(right is not Action.READ for right in (scopes or {}).values()):
+                log_change(session, account, created)
+            else:
+                session.add(created)
             return issue(session, account, name, role, scopes=resolved, expires_at=now() + life if life else None)
 
     def of(self, user: str) -> list[Token]:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_user
 from lmcommons.hub.accounts.issuing import digest
+from lmcommons.hub.accounts.notices import log_change
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, Event, RecoveryCode, TwoFactor, now
@@ -101,7 +102,7 @@ class TwoFactors:
                 raise Conflict("There is no authenticator to confirm; begin again")
             self._use_time_code(found, code)
             found.confirmed_at = now()
-            session.add(Event(kind="two_factor.on", actor=actor.name))
+            log_change(session, session.get_one(Account, account_id), Event(kind="two_factor.on", actor=actor.name))
             return _new_recovery_codes(session, account_id)
 
         return self._counting(account_id, turn_on)
@@ -132,7 +133,7 @@ class TwoFactors:
         def turn_off(session: Session) -> None:
             self._use(session, account_id, code)
             _remove(session, account_id)
-            session.add(Event(kind="two_factor.off", actor=actor.name))
+            log_change(session, session.get_one(Account, account_id), Event(kind="two_factor.off", actor=actor.name))
 
         self._counting(account_id, turn_off)
 
@@ -147,7 +148,8 @@ class TwoFactors:
             if session.get(TwoFactor, user.id) is None:
                 raise Conflict("{user} has no two-factor sign-in to reset", user=user.name)
             _remove(session, user.id)
-            session.add(Event(kind="two_factor.reset", actor=by and by.name, data={"name": user.name}))
+            reset = Event(kind="two_factor.reset", actor=by and by.name, data={"name": user.name})
+            log_change(session, user, reset)
 
     def _counting(self, account_id: int, work: Callable[[Session], T]) -> T:
         """Do `work` in a transaction; a wrong code is counted, although all else that the work did is undone."""

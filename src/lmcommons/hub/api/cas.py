@@ -9,10 +9,10 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 import anyio
 import anyio.to_thread
@@ -25,7 +25,8 @@ from starlette.routing import BaseRoute, Route
 from lmcommons.hub.accounts.permissions import Actor, readable, readable_buckets
 from lmcommons.hub.api.content import parse_range
 from lmcommons.hub.api.dependencies import hub_of, read_body
-from lmcommons.hub.api.xet import VALID, Ticket, admit, signature
+from lmcommons.hub.api.tickets import Ticket, admit, read_address, signed_address
+from lmcommons.hub.api.xet import VALID, admit_request
 from lmcommons.hub.errors import (
     BadRequest,
     EntryNotFound,
@@ -59,7 +60,7 @@ def _reach(actor: Actor) -> Reach:
 
 async def put_xorb(request: Request) -> Response:
     """Receive a xorb."""
-    hub, ticket, _, target = await run_in_threadpool(admit, request, writing=True)
+    hub, ticket, _, target = await run_in_threadpool(admit_request, request, writing=True)
     account, name, announced = ticket.account, _hash_in(request), request.headers.get("content-length", "")
     assert account is not None  # nobody else has a right to write
     await run_in_threadpool(
@@ -82,7 +83,7 @@ async def put_xorb(request: Request) -> Response:
 
 async def put_shard(request: Request, version: int) -> Response:
     """Verify the files of a shard and take them; clients of version 2 are told how far that is, every five seconds."""
-    hub, ticket, actor, _ = await run_in_threadpool(admit, request, writing=True)
+    hub, ticket, actor, _ = await run_in_threadpool(admit_request, request, writing=True)
     files = await run_in_threadpool(parse_files, await read_body(request, SHARD_LIMIT))
     progress = Progress(sum(term.size for file in files for term in file.terms))
     limiter: anyio.CapacityLimiter = request.app.state.xet_work
@@ -151,7 +152,7 @@ async def known_chunk(request: Request) -> Response:
     """What need not be sent of a file that has a chunk, when the sender may read a file that has it too."""
 
     def find() -> bytes | None:
-        hub, _, actor, _ = admit(request, writing=True)
+        hub, _, actor, _ = admit_request(request, writing=True)
         key = hmac.digest(hub.secret, b"xet chunks", hashlib.sha256)
         return hub.objects.xet.known(_hash_in(request), _reach(actor), key, VALID)
 
@@ -172,7 +173,7 @@ async def reconstruction(request: Request, version: int) -> Response:
 
 
 def _reconstruction(request: Request, version: int) -> dict[str, Any]:
-    hub, ticket, actor, _ = admit(request, writing=False)
+    hub, ticket, actor, _ = admit_request(request, writing=False)
     xet, name = hub.objects.xet, _hash_in(request)
     if name not in xet.in_scope(ticket.scope, [name]):
         raise EntryNotFound(f"No file with the Xet hash {name} in {ticket.scope}")
@@ -186,49 +187,48 @@ def _reconstruction(request: Request, version: int) -> dict[str, Any]:
         for piece in found.pieces
     ]
     answer: dict[str, Any] = {"offset_into_first_range": found.skip, "terms": terms}
-    reach = _reach(actor)
+    address = partial(_address, hub, ticket, name, _reach(actor))
     field, fetch = ("fetch_info", _fetch) if version == 1 else ("xorbs", _fetch_v2)
-    return answer | {field: {xorb: [fetch(hub, reach, run) for run in runs] for xorb, runs in found.runs.items()}}
+    return answer | {field: {xorb: [fetch(address, run) for run in runs] for xorb, runs in found.runs.items()}}
 
 
-def _fetch(hub: Hub, reach: Reach, run: Run) -> dict[str, Any]:
+def _fetch(address: Callable[[Run], str], run: Run) -> dict[str, Any]:
     """Where a run of chunks is fetched; of bytes, the last one is named, of chunks the one after the last."""
     return {
         "range": {"start": run.start, "end": run.stop},
-        "url": _address(hub, reach, run),
+        "url": address(run),
         "url_range": {"start": run.first, "end": run.end - 1},
     }
 
 
-def _fetch_v2(hub: Hub, reach: Reach, run: Run) -> dict[str, Any]:
+def _fetch_v2(address: Callable[[Run], str], run: Run) -> dict[str, Any]:
     chunks, stored = {"start": run.start, "end": run.stop}, {"start": run.first, "end": run.end - 1}
-    return {"url": _address(hub, reach, run), "ranges": [{"chunks": chunks, "bytes": stored}]}
+    return {"url": address(run), "ranges": [{"chunks": chunks, "bytes": stored}]}
 
 
-def _address(hub: Hub, reach: Reach, run: Run) -> str:
-    """Where anybody can fetch the run for an hour; an address at the object store gives all of a xorb."""
+def _address(hub: Hub, ticket: Ticket, file: str, reach: Reach, run: Run) -> str:
+    """Where the run can be fetched as a part of a file; an address at the object store gives all of a xorb."""
     objects = hub.objects
-    if (direct := objects.blobs.address(run.xorb.key, VALID)) and objects.xet.is_whole(run.xorb.hash, reach):
+    if (direct := objects.blobs.address(run.xorb.key)) and objects.xet.is_whole(run.xorb.hash, reach):
         return direct
-    expires = int(time.time()) + VALID
-    query = {"first": run.first, "end": run.end, "expires": expires}
-    signed = signature(hub, "xorb", f"{run.xorb.key} {run.first} {run.end} {expires}")
-    return f"{hub.settings.public_url}/xet/{run.xorb.key}?{urlencode({**query, 'signature': signed})}"
+    fetching = replace(ticket, right="read", expires=int(time.time()) + VALID)
+    return signed_address(hub, "GET", f"/xet/{run.xorb.key}", fetching, file=file, first=run.first, end=run.end)
 
 
 async def get_xorb(request: Request) -> Response:
     """Stored bytes of a xorb: those that the signed address names, or a range within them."""
-    hub, key, query = hub_of(request), f"xorbs/{request.path_params['key']}", request.query_params
-    try:
-        first, end, expires = (int(query.get(name, "")) for name in ("first", "end", "expires"))
-    except ValueError as error:
-        raise Forbidden("This address is incomplete; ask for the file's reconstruction again") from error
-    expected = signature(hub, "xorb", f"{key} {first} {end} {expires}")
-    if not hmac.compare_digest(expected.encode(), query.get("signature", "").encode()) or expires < time.time():
-        raise Forbidden("This address is no longer valid; ask for the file's reconstruction again")
-    size = await run_in_threadpool(hub.objects.blobs.size, key)
-    if size is None:
-        raise EntryNotFound("The xorb was removed; ask for the file's reconstruction again")
+    hub, key = hub_of(request), f"xorbs/{request.path_params['key']}"
+    ticket, values = read_address(request)
+    first, end = int(values["first"]), int(values["end"])
+
+    def find() -> int:
+        admit(hub, ticket)
+        size = hub.objects.blobs.size(key)
+        if size is None or not hub.objects.xet.in_scope(ticket.scope, [values["file"]]):
+            raise EntryNotFound("The file was removed; ask for its reconstruction again")
+        return size
+
+    size = await run_in_threadpool(find)
     start, stop = parse_range(request.headers.get("range"), size) or (first, end)
     if not first <= start < stop <= end:
         raise Forbidden(f"This address is for the bytes {first} to {end - 1}")

@@ -17,7 +17,6 @@ from lmcommons.hub.objects.store import ObjectStore, object_key
 from lmcommons.hub.rooms import Hub
 
 BLOCK = 1 << 20  # bytes read and sent at a time
-VALID = 3600  # seconds in which a download from the bucket must begin
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
 TEXT_SUFFIXES = frozenset(
@@ -68,10 +67,10 @@ async def object_response(request: Request, hub: Hub, sha256: str, size: int, he
     """
     if is_known(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if (address := await run_in_threadpool(_address, hub, sha256, headers)) is not None:
-        return Response(status_code=302, headers=headers | {"Location": address})
     start, stop, status = 0, size, 200
-    if request.method == "GET":
+    if request.method == "GET":  # the bucket's addresses are for GET alone, and clients use for long what HEAD leads to
+        if (address := await run_in_threadpool(_address, hub, sha256, headers)) is not None:
+            return Response(status_code=302, headers=headers | {"Location": address, "Cache-Control": "no-store"})
         if hub.settings.accel is not None and await run_in_threadpool(_is_plain, hub, sha256):
             return Response(headers=headers | {"X-Accel-Redirect": hub.settings.accel + object_key(sha256)})
         start, stop, status = choose_range(request, size, headers)
@@ -133,7 +132,7 @@ def _address(hub: Hub, sha256: str, headers: dict[str, str]) -> str | None:
     if (bucket := hub.objects.direct) is None or hub.objects.xet.size(sha256) is not None:
         return None
     answer = {name: value for name, value in headers.items() if name in ("Content-Type", "Content-Disposition")}
-    return bucket.address(object_key(sha256), VALID, answer)
+    return bucket.address(object_key(sha256), answer)
 
 
 async def _stream(objects: ObjectStore, sha256: str, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Request
 
+from lmcommons.hub.accounts.browser_sessions import COOKIE
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor
-from lmcommons.hub.accounts.sign_in import COOKIE
 from lmcommons.hub.addresses import raw_path
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, NotFound, TooLarge, Unauthorized
@@ -43,7 +43,7 @@ def actor(request: Request) -> Actor:
         token = _token(header)
         sender = hub.keys.actor_of(token) or hub.tokens.actor(token)
     elif request.method in ("GET", "HEAD"):
-        sender = hub.sign_in.actor(request.cookies.get(COOKIE)).reading
+        sender = hub.browser_sessions.actor(request.cookies.get(COOKIE)).reading
     else:
         sender = ANONYMOUS
     if sender.account_id is not None:

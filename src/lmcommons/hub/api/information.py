@@ -134,7 +134,7 @@ class View:
         files = (entry for entry in self.git.entries(self.sha, recursive=True) if entry.path.endswith(".gguf"))
         try:
             with open_file(self.git, self.hub.objects, next(files)) as file:
-                return gguf.header(file)
+                return gguf.summary(file)
         except (ValueError, EntryNotFound):
             return None
 

@@ -1,23 +1,20 @@
 """Chapter 4: large files by the Git LFS protocol, in one piece or in parts.
 
 Clients send content without a token, so the addresses that a batch answers with are signed: one object, one
-repository, one kind of request, one day. Where objects lie in a bucket, content goes to it without passing through the
-hub; the request to `verify`, which follows, has the hub read it back once. An object belongs to the repository, and can
-be named in a commit, from the moment when its size and sha256 are verified: not before, and not for its hash alone.
+repository, one kind of request, one day, and only as long as whoever asked may do it (`tickets.py`). Where objects lie
+in a bucket, content goes to it without passing through the hub; the request to `verify`, which follows, has the hub
+read it back once. An object belongs to the repository, and can be named in a commit, from the moment when its size and
+sha256 are verified: not before, and not for its hash alone.
 Source: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md
 """
 
-import hashlib
-import hmac
 import math
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
@@ -28,8 +25,9 @@ from starlette.routing import Route
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.api.content import SAFETY, object_response
 from lmcommons.hub.api.dependencies import field, find_repository, hub_of, json_body, required
+from lmcommons.hub.api.tickets import Ticket, admit, read_address, signed_address
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, Forbidden, HubError, TooLarge
+from lmcommons.hub.errors import BadRequest, Busy, EntryNotFound, HubError, TooLarge
 from lmcommons.hub.objects.s3 import PUT_LIMIT
 from lmcommons.hub.objects.store import BLOCK, SHA256, Incoming, object_key
 from lmcommons.hub.rooms import Hub
@@ -45,13 +43,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Upload:
-    """What a signed address is for: an object of a repository, which counts for an account.
+    """The object that a signed address is for.
 
     Each upload has a `name` of its own, and where it goes to a bucket in parts, what the bucket calls these.
     """
 
-    repository_id: int
-    account_id: int
     sha256: str
     size: int
     name: str = ""
@@ -77,7 +73,11 @@ def _batch(request: Request, body: dict[str, Any]) -> dict[str, Any]:
     hub, sender, repository = find_repository(request, kind, namespace, name, action)
     if operation == "download":
         stored = hub.contents.stored(repository, wanted)
-        objects = [_download(hub, repository, sha256, size, sha256 in stored) for sha256, size in wanted.items()]
+        ticket = Ticket.give(sender, repository.scope, "read", VALID)
+        objects = [
+            _download(hub, ticket, Upload(sha256, size)) if sha256 in stored else _missing(sha256, size, repository)
+            for sha256, size in wanted.items()
+        ]
         return {"transfer": "basic", "objects": objects, "hash_algo": "sha256"}
     linked = hub.repositories.linked_objects(repository.id, wanted)
     hub.accounts.require_room(repository.account_id, sum(size for name, size in wanted.items() if name not in linked))
@@ -85,8 +85,9 @@ def _batch(request: Request, body: dict[str, Any]) -> dict[str, Any]:
     # All or none in parts: git-lfs gives one program the whole batch.
     largest = max((wanted[name] for name in needed), default=0)
     in_parts = "multipart" in (field(body, "transfers", list) or []) and largest > hub.settings.part_size
+    ticket = Ticket.give(sender, repository.scope, "discuss", VALID)
     objects = [
-        _upload(hub, repository, sha256, size, in_parts=in_parts) if sha256 in needed else {"oid": sha256, "size": size}
+        _upload(hub, ticket, sha256, size, in_parts=in_parts) if sha256 in needed else {"oid": sha256, "size": size}
         for sha256, size in wanted.items()
     ]
     return {"transfer": "multipart" if in_parts else "basic", "objects": objects, "hash_algo": "sha256"}
@@ -94,18 +95,18 @@ def _batch(request: Request, body: dict[str, Any]) -> dict[str, Any]:
 
 async def put_object(request: Request) -> Response:
     """Receive an object in one piece."""
-    hub, upload = _signed(request)
-    await run_in_threadpool(hub.accounts.require_room, upload.account_id, upload.size)
+    hub, repository, upload = await run_in_threadpool(_signed, request)
+    await run_in_threadpool(hub.accounts.require_room, repository.account_id, upload.size)
     await _receive(request, hub.objects.receive(upload.sha256, upload.size), upload.size)
-    await run_in_threadpool(_link, hub, upload)
+    await run_in_threadpool(_link, hub, repository, upload)
     return Response(headers={"ETag": f'"{upload.sha256}"'})
 
 
 async def put_part(request: Request) -> Response:
     """Receive one part of an object; clients want an ETag and send it back with the request that ends the upload."""
-    hub, upload = _signed(request)
+    hub, repository, upload = await run_in_threadpool(_signed, request)
     part: int = request.path_params["part"]
-    await run_in_threadpool(hub.accounts.require_room, upload.account_id, upload.size)
+    await run_in_threadpool(hub.accounts.require_room, repository.account_id, upload.size)
     start, size = _part(hub, upload, part)
     await _receive(request, hub.objects.receive_part(upload.name, start, size), size)
     return Response(headers={"ETag": f'"{upload.name}-{part}"'})
@@ -113,17 +114,17 @@ async def put_part(request: Request) -> Response:
 
 async def complete(request: Request) -> Response:
     """Make an object of its parts."""
-    hub, upload = _signed(request)
+    hub, repository, upload = await run_in_threadpool(_signed, request)
     body = await json_body(request)
 
     def join() -> None:
-        if _is_linked(hub, upload):  # a repeated request
+        if _is_linked(hub, repository, upload):  # a repeated request
             return
         if (bucket := hub.objects.direct) is not None:
             bucket.join_parts(upload.name, upload.parts, _etags(body, _parts(hub, upload)))
         else:
             hub.objects.join_parts(upload.name, upload.sha256, upload.size)
-            _link(hub, upload)
+            _link(hub, repository, upload)
 
     await run_in_threadpool(join)
     return JSONResponse({"success": True})
@@ -131,19 +132,19 @@ async def complete(request: Request) -> Response:
 
 async def verify(request: Request) -> Response:
     """Whether an object has arrived; one that was sent to the bucket is read back here."""
-    hub, upload = _signed(request)
 
     def check() -> None:
-        if _is_linked(hub, upload):
+        hub, repository, upload = _signed(request)
+        if _is_linked(hub, repository, upload):
             return
         if (bucket := hub.objects.direct) is None:
             raise EntryNotFound(f"Object {upload.sha256} of {upload.size} bytes was not uploaded")
-        hub.accounts.require_room(upload.account_id, upload.size)
+        hub.accounts.require_room(repository.account_id, upload.size)
         try:
             bucket.accept(upload.name, object_key(upload.sha256), upload.sha256, upload.size)
         except FileNotFoundError as error:
             raise EntryNotFound(f"Object {upload.sha256} of {upload.size} bytes was not uploaded") from error
-        _link(hub, upload)
+        _link(hub, repository, upload)
 
     await run_in_threadpool(check)
     return JSONResponse({"success": True})
@@ -151,7 +152,14 @@ async def verify(request: Request) -> Response:
 
 async def get_object(request: Request) -> Response:
     """An object's content, whole or a range of it."""
-    hub, upload = _signed(request)
+
+    def find() -> tuple[Hub, Upload]:
+        hub, repository, upload = _signed(request)
+        if not _is_linked(hub, repository, upload):
+            raise EntryNotFound(f"No object {upload.sha256} in {repository.full_name}")
+        return hub, upload
+
+    hub, upload = await run_in_threadpool(find)
     headers = {
         "ETag": f'"{upload.sha256}"',
         "Accept-Ranges": "bytes",
@@ -187,40 +195,42 @@ def _etags(body: dict[str, Any], count: int) -> list[str]:
     return [required(part, "etag", str) for part in sorted(parts, key=lambda part: required(part, "partNumber", int))]
 
 
-def _download(hub: Hub, repository: Repository, sha256: str, size: int, stored: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"oid": sha256, "size": size, "authenticated": True}
-    if not stored:
-        return found | {"error": {"code": 404, "message": f"No such object in {repository.full_name}"}}
-    upload = Upload(repository.id, repository.account_id, sha256, size)
-    return found | {"actions": {"download": _action(_address(hub, "GET", upload))}}
+def _download(hub: Hub, ticket: Ticket, upload: Upload) -> dict[str, Any]:
+    action = _action(_address(hub, "GET", ticket, upload))
+    return {"oid": upload.sha256, "size": upload.size, "authenticated": True, "actions": {"download": action}}
 
 
-def _upload(hub: Hub, repository: Repository, sha256: str, size: int, *, in_parts: bool) -> dict[str, Any]:
+def _missing(sha256: str, size: int, repository: Repository) -> dict[str, Any]:
+    error = {"code": 404, "message": f"No such object in {repository.full_name}"}
+    return {"oid": sha256, "size": size, "authenticated": True, "error": error}
+
+
+def _upload(hub: Hub, ticket: Ticket, sha256: str, size: int, *, in_parts: bool) -> dict[str, Any]:
     part_size, bucket = hub.settings.part_size, hub.objects.direct
     if size > part_size * PARTS_LIMIT:
         error = {"code": 422, "message": f"Larger than {part_size * PARTS_LIMIT:,} bytes"}
         return {"oid": sha256, "size": size, "error": error}
-    upload = Upload(repository.id, repository.account_id, sha256, size, secrets.token_hex(16))
+    upload = Upload(sha256, size, secrets.token_hex(16))
     if in_parts:
         if bucket is not None:
             upload = replace(upload, parts=bucket.begin_parts(upload.name))
-        send = _action(_address(hub, "POST", upload, "/complete"))
+        send = _action(_address(hub, "POST", ticket, upload, "/complete"))
         send["header"] = {"chunk_size": str(part_size)}
         for part in range(1, _parts(hub, upload) + 1):
             # Padded, because git-lfs hands them on in the order of text.
-            send["header"][f"{part:05}"] = _part_address(hub, upload, part)
+            send["header"][f"{part:05}"] = _part_address(hub, ticket, upload, part)
     elif bucket is not None and 0 < size <= PUT_LIMIT:
         send = _action(bucket.upload_address(upload.name, size, VALID))
     else:
-        send = _action(_address(hub, "PUT", upload))
-    actions = {"upload": send, "verify": _action(_address(hub, "POST", upload, "/verify"))}
+        send = _action(_address(hub, "PUT", ticket, upload))
+    actions = {"upload": send, "verify": _action(_address(hub, "POST", ticket, upload, "/verify"))}
     return {"oid": sha256, "size": size, "authenticated": True, "actions": actions}
 
 
-def _part_address(hub: Hub, upload: Upload, part: int) -> str:
+def _part_address(hub: Hub, ticket: Ticket, upload: Upload, part: int) -> str:
     if (bucket := hub.objects.direct) is not None:
         return bucket.part_address(upload.name, upload.parts, part, _part(hub, upload, part)[1], VALID)
-    return _address(hub, "PUT", upload, f"/{part}")
+    return _address(hub, "PUT", ticket, upload, f"/{part}")
 
 
 def _parts(hub: Hub, upload: Upload) -> int:
@@ -233,13 +243,13 @@ def _part(hub: Hub, upload: Upload, part: int) -> tuple[int, int]:
     return start, min(hub.settings.part_size, upload.size - start)
 
 
-def _is_linked(hub: Hub, upload: Upload) -> bool:
-    return upload.sha256 in hub.repositories.linked_objects(upload.repository_id, [upload.sha256])
+def _is_linked(hub: Hub, repository: Repository, upload: Upload) -> bool:
+    return upload.sha256 in hub.repositories.linked_objects(repository.id, [upload.sha256])
 
 
-def _link(hub: Hub, upload: Upload) -> None:
+def _link(hub: Hub, repository: Repository, upload: Upload) -> None:
     """Give the repository an object that has just been verified."""
-    if hub.contents.link(upload.repository_id, {upload.sha256: upload.size}):
+    if hub.contents.link(repository.id, {upload.sha256: upload.size}):
         raise Busy(f"Object {upload.sha256} was removed as garbage just now; send it again", seconds=1)
 
 
@@ -247,38 +257,21 @@ def _action(address: str) -> dict[str, Any]:
     return {"href": address, "expires_in": VALID}
 
 
-def _address(hub: Hub, method: str, upload: Upload, rest: str = "") -> str:
-    """An address of the hub that says what it is for, and that the hub wrote it."""
-    values = asdict(upload) | {"expires": int(time.time()) + VALID}
-    text = f"{PREFIX}{rest}?{urlencode(values)}"
-    return f"{hub.settings.public_url}{text}&signature={_signature(hub, method, text)}"
+def _address(hub: Hub, method: str, ticket: Ticket, upload: Upload, rest: str = "") -> str:
+    return signed_address(hub, method, PREFIX + rest, ticket, **asdict(upload))
 
 
-def _signature(hub: Hub, method: str, text: str) -> str:
-    return hmac.new(hub.secret, f"lfs {method} {text}".encode(), hashlib.sha256).hexdigest()
-
-
-def _signed(request: Request) -> tuple[Hub, Upload]:
+def _signed(request: Request) -> tuple[Hub, Repository, Upload]:
     """What a signed address is for.
 
     Raises:
-        Forbidden: the signature is wrong or too old.
+        Forbidden: the signature is wrong or too old. HubError: as `admit`.
     """
     hub = hub_of(request)
-    query, _, signature = request.url.query.rpartition("&signature=")
-    method = "GET" if request.method == "HEAD" else request.method
-    expected = _signature(hub, method, f"{request.url.path}?{query}")
-    values = dict(parse_qsl(query, keep_blank_values=True))
-    if not hmac.compare_digest(expected.encode(), signature.encode()) or int(values.pop("expires")) < time.time():
-        raise Forbidden("This address is no longer valid; ask for a new one with a batch request")
-    return hub, Upload(
-        repository_id=int(values["repository_id"]),
-        account_id=int(values["account_id"]),
-        sha256=values["sha256"],
-        size=int(values["size"]),
-        name=values["name"],
-        parts=values["parts"],
-    )
+    ticket, values = read_address(request)
+    _, repository = admit(hub, ticket)
+    assert isinstance(repository, Repository)  # a bucket has no objects of LFS
+    return hub, repository, Upload(values["sha256"], int(values["size"]), values["name"], values["parts"])
 
 
 async def _receive(request: Request, receiving: AbstractContextManager[Incoming], size: int) -> None:

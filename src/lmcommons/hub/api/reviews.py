@@ -72,7 +72,7 @@ def comment_on_line(
 
 @router.get("/lines")
 def lines(request: Request, kind: Kind, namespace: str, name: str, number: Number) -> list[dict[str, Any]]:
-    """The threads on lines: where each is, whether the content there changed since, the ids of its comments."""
+    """The threads on lines: where each began and stands by now, unless it is outdated, and the ids of its comments."""
     hub, _, repository = find_repository(request, kind, namespace, name, Action.SEE)
     discussion = hub.discussions.find(repository, number)
     said = hub.discussions.events(discussion, kind=DiscussionEventKind.LINE)
@@ -83,6 +83,7 @@ def lines(request: Request, kind: Kind, namespace: str, name: str, number: Numbe
             "side": thread.place.side,
             "line": thread.place.line,
             "commit": thread.place.commit,
+            "presentLine": thread.present.line if thread.present is not None else None,
             "outdated": thread.outdated,
             "comments": [object_id(comment.id) for comment in thread.comments],
         }

@@ -6,16 +6,15 @@ any comment. Nobody changes another's words.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, require
-from lmcommons.hub.community import notifications
+from lmcommons.hub.community import notifications, threads
 from lmcommons.hub.community.attachments import settle_attachments, texts_with_attachments
-from lmcommons.hub.database.events import record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
@@ -24,23 +23,17 @@ from lmcommons.hub.database.tables import (
     DiscussionEvent,
     DiscussionEventKind,
     DiscussionStatus,
-    Reason,
     Repository,
 )
-from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, RepositoryNotFound, TooLarge
+from lmcommons.hub.errors import BadRequest, Conflict, Forbidden
 from lmcommons.hub.words import Words
 
-TITLE_LIMIT = 200  # characters
-TEXT_LIMIT = 64 << 10  # characters
-TEXTS_LIMIT = 2 << 20  # characters of all that was said in one discussion
-EVENTS_LIMIT = 2_000  # lines of one discussion
 VERSIONS_LIMIT = 100  # of one comment
+WORDS_LIMIT = 10  # of a search
 
 Kind = Literal["all", "discussion", "pull_request"]
 StatusFilter = Literal["all", "open", "closed", "merged", "draft"]
 
-# Lines with a text, which is edited, hidden and reacted to.
-COMMENTS = (DiscussionEventKind.COMMENT, DiscussionEventKind.REVIEW, DiscussionEventKind.LINE)
 HIDING = ("off-topic", "outdated", "duplicate", "resolved", "spam", "abuse")  # why a comment was hidden
 
 # A draft is open, and what was merged is closed, unless they are asked for by name.
@@ -51,21 +44,15 @@ STATUSES = {
     "draft": (DiscussionStatus.DRAFT,),
 }
 
-# What those are told who take part, when a discussion gets its status; of a draft that is opened, as of a new one.
-TOLD = {
-    DiscussionStatus.OPEN: Reason.REOPENED,
-    DiscussionStatus.CLOSED: Reason.CLOSED,
-    DiscussionStatus.MERGED: Reason.MERGED,
-}
-
 
 @dataclass(frozen=True)
 class Listing:
-    """Which discussions of a repository a list shows."""
+    """Which discussions of a repository a list shows; `search` are words of the title or of what was said."""
 
     kind: str = "all"
     status: str = "all"
     author: str | None = None
+    search: str = ""
     offset: int = 0
     limit: int = 50
 
@@ -84,32 +71,22 @@ class Discussions:
         Raises:
             BadRequest: a kind or status that does not exist.
         """
-        for name, value, choices in (("type", query.kind, Kind), ("status", query.status, StatusFilter)):
-            if value not in get_args(choices):
-                raise BadRequest(
-                    "Unknown {name} {value!r}: one of {choices}",
-                    name=name,
-                    value=value,
-                    choices=", ".join(get_args(choices)),
-                )
-        conditions: list[ColumnElement[bool]] = [
-            Discussion.repository_id == repository.id,
-            Discussion.withheld.is_(False),
-        ]
-        if query.kind != "all":
-            conditions.append(
-                Discussion.base.is_not(None) if query.kind == "pull_request" else Discussion.base.is_(None)
-            )
-        if query.status != "all":
-            conditions.append(Discussion.status.in_(STATUSES[query.status]))
-        if query.author is not None:
-            conditions.append(
-                Discussion.author_id.in_(select(Account.id).where(Account.name_key == query.author.lower()))
-            )
+        conditions = _conditions(query, repository)
         chosen = select(Discussion).where(*conditions).order_by(Discussion.number.desc())
         with self._database.read() as session:
             total = session.scalar(select(func.count()).select_from(Discussion).where(*conditions)) or 0
             return list(session.scalars(chosen.offset(query.offset).limit(query.limit))), total
+
+    def counts(self, repository: Repository, query: Listing) -> dict[str, int]:
+        """How many discussions there are of each status that `query` could ask for, all else as it says."""
+        matching = _conditions(replace(query, status="all"), repository)
+        chosen = select(Discussion.status, func.count()).where(*matching).group_by(Discussion.status)
+        with self._database.read() as session:
+            found = dict(session.execute(chosen).tuples().all())
+        return {
+            "all": sum(found.values()),
+            **{name: sum(found.get(each, 0) for each in of) for name, of in STATUSES.items()},
+        }
 
     def count_open(self, repository: Repository) -> int:
         """How many discussions and pull requests of a repository are open."""
@@ -122,7 +99,7 @@ class Discussions:
             NotFound: there is none.
         """
         with self._database.read() as session:
-            return find(session, repository, number)
+            return threads.find(session, repository, number)
 
     def events(
         self,
@@ -165,7 +142,7 @@ class Discussions:
             NotFound: there is none.
         """
         with self._database.read() as session:
-            return find_comment(session, discussion, comment)
+            return threads.find_comment(session, discussion, comment)
 
     # ------------------------------------------------------------ taking part
 
@@ -176,17 +153,19 @@ class Discussions:
             BadRequest, TooLarge: no title or no text, or one past its limit. Unauthorized, Forbidden: not here.
         """
         require(actor, Action.DISCUSS, repository)
-        title = check_title(title)
+        title = threads.check_title(title)
         with self._database.write() as session:
-            discussion = Discussion(number=take_number(session, repository), title=title, status=DiscussionStatus.OPEN)
-            create(session, actor, repository, discussion, text)
+            discussion = Discussion(
+                number=threads.take_number(session, repository), title=title, status=DiscussionStatus.OPEN
+            )
+            threads.create(session, actor, repository, discussion, text)
         return discussion
 
     def comment(self, actor: Actor, repository: Repository, number: int, text: str) -> DiscussionEvent:
         """Add a comment, in Markdown."""
         require(actor, Action.DISCUSS, repository)
         with self._database.write() as session:
-            return add_comment(session, actor, repository, find(session, repository, number), text)
+            return threads.add_comment(session, actor, repository, threads.find(session, repository, number), text)
 
     def edit(self, actor: Actor, repository: Repository, number: int, comment: int, text: str) -> DiscussionEvent:
         """Change the text of one's own comment; earlier ones stay to be seen.
@@ -195,19 +174,19 @@ class Discussions:
             Conflict: it was hidden. Forbidden: it is somebody else's. NotFound: no such comment.
         """
         require(actor, Action.DISCUSS, repository)
-        text = check_text(text)
+        text = threads.check_text(text)
         with self._database.write() as session:
-            discussion = find(session, repository, number)
-            event = find_comment(session, discussion, comment)
+            discussion = threads.find(session, repository, number)
+            event = threads.find_comment(session, discussion, comment)
             if event.author_id != actor.account_id:
                 raise Forbidden("Only its author may edit a comment")
             if not event.versions:
                 raise Conflict("The comment was hidden: it cannot be edited")
             if len(event.versions) >= VERSIONS_LIMIT:
                 raise BadRequest("The comment was edited {limit} times; write another one", limit=VERSIONS_LIMIT - 1)
-            check_room(session, discussion, text)
-            event.versions.append(CommentVersion(text=text, author=author(session, actor)))
-            record_discussion(session, "edited", actor, repository, discussion, comment=event.id)
+            threads.check_room(session, discussion, text)
+            event.versions.append(CommentVersion(text=text, author=threads.author(session, actor)))
+            threads.record_discussion(session, "edited", actor, repository, discussion, comment=event.id)
             notifications.tell_mentioned(session, actor, repository, discussion, event)
         return event
 
@@ -225,8 +204,8 @@ class Discussions:
                 "Unknown reason {reason!r}: one of {choices}", reason=reason[:20], choices=", ".join(HIDING)
             )
         with self._database.write() as session:
-            discussion = find(session, repository, number)
-            event = find_comment(session, discussion, comment)
+            discussion = threads.find(session, repository, number)
+            event = threads.find_comment(session, discussion, comment)
             own = event.author_id == actor.account_id
             if not own:
                 require(actor, Action.WRITE, repository)
@@ -236,7 +215,9 @@ class Discussions:
                 session.flush()
                 settle_attachments(session, texts)
                 event.data = {**event.data, "hiddenBy": "author" if own else "writer", "reason": reason}
-                record_discussion(session, "hidden", actor, repository, discussion, comment=event.id, reason=reason)
+                threads.record_discussion(
+                    session, "hidden", actor, repository, discussion, comment=event.id, reason=reason
+                )
         return event
 
     def remove_all(self, session: Session, repository: Repository) -> None:
@@ -247,14 +228,14 @@ class Discussions:
 
     def rename(self, actor: Actor, repository: Repository, number: int, title: str) -> DiscussionEvent:
         """Change the title of one's own discussion, or as a writer of any."""
-        title = check_title(title)
+        title = threads.check_title(title)
         with self._database.write() as session:
             discussion = _own(session, actor, repository, number)
-            event = add_event(
+            event = threads.add_event(
                 session, actor, discussion, DiscussionEventKind.TITLE, {"from": discussion.title, "to": title}
             )
             discussion.title = title
-            record_discussion(session, "renamed", actor, repository, discussion)
+            threads.record_discussion(session, "renamed", actor, repository, discussion)
         return event
 
     def set_status(
@@ -277,188 +258,53 @@ class Discussions:
                     status=Words(discussion.status),
                 )
             if text is not None:
-                add_comment(session, actor, repository, discussion, text)
-            return change_status(session, actor, repository, discussion, DiscussionStatus(status))
-
-
-# ---------------------------------------------------------------- inside a transaction, for pull requests too
-
-
-def find(session: Session, repository: Repository, number: int) -> Discussion:
-    """The discussion of that number.
-
-    Raises:
-        NotFound: there is none.
-    """
-    chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
-    found = session.scalar(chosen)
-    if found is None or found.withheld:
-        raise NotFound(
-            "{repository} has no discussion or pull request {number}", repository=repository.full_name, number=number
-        )
-    return found
-
-
-def take_number(session: Session, repository: Repository, *, above: int = 0) -> int:
-    """The next number of a repository, higher than `above`; it is never given again.
-
-    Raises:
-        RepositoryNotFound: it was deleted meanwhile.
-    """
-    row = session.get(Repository, repository.id)
-    if row is None:
-        raise RepositoryNotFound
-    row.last_discussion = max(row.last_discussion, above) + 1
-    return row.last_discussion
-
-
-def create(
-    session: Session, actor: Actor, repository: Repository, discussion: Discussion, text: str
-) -> DiscussionEvent:
-    """Put a new discussion into the database, with its first comment."""
-    discussion.repository_id, discussion.author = repository.id, author(session, actor)
-    session.add(discussion)
-    session.flush()
-    first = _add_comment(session, actor, discussion, text)
-    record_discussion(session, "created", actor, repository, discussion, comment=first.id)
-    notifications.tell(session, actor, repository, discussion, Reason.OPENED, event=first, text=text)
-    return first
-
-
-def add_comment(
-    session: Session, actor: Actor, repository: Repository, discussion: Discussion, text: str
-) -> DiscussionEvent:
-    """Add a comment and tell of it."""
-    event = _add_comment(session, actor, discussion, text)
-    record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
-    notifications.tell(session, actor, repository, discussion, Reason.REPLY, event=event, text=text)
-    return event
-
-
-def change_status(
-    session: Session, actor: Actor, repository: Repository, discussion: Discussion, status: DiscussionStatus
-) -> DiscussionEvent:
-    """Give a discussion its new status and tell of it."""
-    reason = Reason.OPENED if discussion.status is DiscussionStatus.DRAFT else TOLD[status]
-    discussion.status = status
-    event = add_event(session, actor, discussion, DiscussionEventKind.STATUS, {"status": status})
-    record_discussion(session, "status", actor, repository, discussion, status=status)
-    notifications.tell(session, actor, repository, discussion, reason, event=event)
-    return event
-
-
-def add_event(
-    session: Session, actor: Actor, discussion: Discussion, kind: DiscussionEventKind, data: dict[str, Any]
-) -> DiscussionEvent:
-    """Add a line; `add_version` gives it a text."""
-    event = DiscussionEvent(
-        discussion_id=discussion.id, kind=kind, author=author(session, actor), data=data, versions=[]
-    )
-    session.add(event)
-    session.flush()
-    return event
-
-
-def count_events(session: Session, discussion: Discussion) -> int:
-    """How many lines a discussion has."""
-    return session.scalar(select(func.count()).where(DiscussionEvent.discussion_id == discussion.id)) or 0
-
-
-def record_discussion(
-    session: Session, what: str, actor: Actor, repository: Repository, discussion: Discussion, **data: Any
-) -> None:
-    """Append an event about a discussion to the log."""
-    record(session, f"discussion.{what}", actor.name, repository, number=discussion.number, **data)
-
-
-def author(session: Session, actor: Actor) -> Account | None:
-    """The actor's row."""
-    return session.get(Account, actor.account_id) if actor.account_id is not None else None
-
-
-def check_title(title: str) -> str:
-    """A title without the space around it.
-
-    Raises:
-        BadRequest: nothing is left, or more than fits.
-    """
-    title = " ".join(title.split())
-    if not title or len(title) > TITLE_LIMIT or "\0" in title:
-        raise BadRequest(
-            "A title has 1 to {limit} characters, none of them NUL; this one has {count}",
-            limit=TITLE_LIMIT,
-            count=len(title),
-        )
-    return title
-
-
-def check_text(text: str) -> str:
-    """The text of a comment, as it is.
-
-    Raises:
-        BadRequest: it is empty. TooLarge: it is past the limit.
-    """
-    if not text.strip():
-        raise BadRequest("A comment must not be empty")
-    if len(text) > TEXT_LIMIT:
-        raise TooLarge(
-            "A comment has at most {limit:,} characters; this one has {count:,}", limit=TEXT_LIMIT, count=len(text)
-        )
-    if "\0" in text:
-        raise BadRequest("A comment must not have NUL characters")
-    return text
-
-
-def check_room(session: Session, discussion: Discussion, text: str) -> None:
-    """Return when a comment fits into a discussion.
-
-    Raises:
-        BadRequest: it is full.
-    """
-    said = select(func.sum(func.length(CommentVersion.text))).join(
-        DiscussionEvent, DiscussionEvent.id == CommentVersion.event_id
-    )
-    total = session.scalar(said.where(DiscussionEvent.discussion_id == discussion.id)) or 0
-    if total + len(text) > TEXTS_LIMIT or count_events(session, discussion) >= EVENTS_LIMIT:
-        raise BadRequest(
-            "A discussion has at most {limit:,} lines and {characters:,} characters, and this one has no room "
-            "for more; open another one",
-            limit=EVENTS_LIMIT,
-            characters=TEXTS_LIMIT,
-        )
-
-
-def find_comment(session: Session, discussion: Discussion, comment: int) -> DiscussionEvent:
-    """The line of that id, which has or had a text.
-
-    Raises:
-        NotFound: there is none.
-    """
-    event = session.get(DiscussionEvent, comment)
-    if event is None or event.discussion_id != discussion.id or event.kind not in COMMENTS:
-        raise NotFound("Discussion {number} has no such comment", number=discussion.number)
-    return event
-
-
-def add_version(session: Session, discussion: Discussion, event: DiscussionEvent, text: str) -> None:
-    """Give a new line its text, which was checked."""
-    discussion.comments += 1
-    event.versions.append(CommentVersion(text=text, author=event.author, created_at=event.created_at))
-    session.flush()
-
-
-def _add_comment(session: Session, actor: Actor, discussion: Discussion, text: str) -> DiscussionEvent:
-    text = check_text(text)
-    check_room(session, discussion, text)
-    event = add_event(session, actor, discussion, DiscussionEventKind.COMMENT, {})
-    add_version(session, discussion, event, text)
-    return event
+                threads.add_comment(session, actor, repository, discussion, text)
+            return threads.change_status(session, actor, repository, discussion, DiscussionStatus(status))
 
 
 def _own(session: Session, actor: Actor, repository: Repository, number: int) -> Discussion:
     """The discussion, when it is the actor's own and not full, or the actor writes in the repository."""
-    discussion = find(session, repository, number)
+    discussion = threads.find(session, repository, number)
     own = discussion.author_id is not None and discussion.author_id == actor.account_id
-    own = own and count_events(session, discussion) < EVENTS_LIMIT
+    own = own and threads.count_events(session, discussion) < threads.EVENTS_LIMIT
     require(actor, Action.DISCUSS if own else Action.WRITE, repository)
     return discussion
+
+
+def _conditions(query: Listing, repository: Repository) -> list[ColumnElement[bool]]:
+    """What holds of the discussions of a list.
+
+    Raises:
+        BadRequest: a kind or status that does not exist.
+    """
+    for name, value, choices in (("type", query.kind, Kind), ("status", query.status, StatusFilter)):
+        if value not in get_args(choices):
+            raise BadRequest(
+                "Unknown {name} {value!r}: one of {choices}",
+                name=name,
+                value=value,
+                choices=", ".join(get_args(choices)),
+            )
+    conditions: list[ColumnElement[bool]] = [
+        Discussion.repository_id == repository.id,
+        Discussion.withheld.is_(False),
+    ]
+    if query.kind != "all":
+        conditions.append(Discussion.base.is_not(None) if query.kind == "pull_request" else Discussion.base.is_(None))
+    if query.status != "all":
+        conditions.append(Discussion.status.in_(STATUSES[query.status]))
+    if query.author is not None:
+        conditions.append(Discussion.author_id.in_(select(Account.id).where(Account.name_key == query.author.lower())))
+    words = query.search.replace("\0", " ").split()
+    return conditions + [_has(word.lower()) for word in words[:WORDS_LIMIT]]
+
+
+def _has(word: str) -> ColumnElement[bool]:
+    """Whether a word is in the title of a discussion, or in a comment that can be read."""
+    said = exists().where(
+        DiscussionEvent.discussion_id == Discussion.id,
+        CommentVersion.event_id == DiscussionEvent.id,
+        CommentVersion.withheld.is_(False),
+        func.lower(CommentVersion.text).contains(word, autoescape=True),
+    )
+    return or_(func.lower(Discussion.title).contains(word, autoescape=True), said)

@@ -1,5 +1,6 @@
 """What the hub's mail says: a letter for each thing that somebody is told by mail, in the language of its reader."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
@@ -9,11 +10,15 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
+from lmcommons.hub.accounts.browser_sessions import open_sessions
 from lmcommons.hub.accounts.mail_links import MailLinks
+from lmcommons.hub.accounts.notices import changes
 from lmcommons.hub.community.notifications import may_see
 from lmcommons.hub.database.tables import (
     Account,
+    BrowserSession,
     DiscussionEvent,
+    Event,
     LinkPurpose,
     MailChoice,
     Mailed,
@@ -22,11 +27,13 @@ from lmcommons.hub.database.tables import (
     OrganisationInvitation,
     Reason,
     Role,
+    SecurityNotice,
     now,
 )
 from lmcommons.hub.words import SOURCE, Words, translated
 
 TEXT_LIMIT = 4_000  # characters of a comment that are sent
+SHOWN_SESSIONS = 10  # that a notice names
 
 ROLES = {
     Role.READ: Words("reader"),
@@ -60,6 +67,8 @@ class Letters:
     def write(self, session: Session, row: Mailed) -> Letter | None:
         """The letter of a row of a queue; None when nobody is to be told any more."""
         match row:
+            case SecurityNotice():
+                return self._of_notice(session, row)
             case MailLink():
                 return self._of_link(row)
             case OrganisationInvitation():
@@ -158,6 +167,41 @@ class Letters:
             written_at=row.created_at,
         )
 
+    def _of_notice(self, session: Session, row: SecurityNotice) -> Letter | None:
+        user, told = row.account, changes(session, row)
+        if user.disabled or not told:
+            return None
+        if row.address == user.email:
+            advice = (
+                Words("If it was not you, choose another password here; that signs out all browsers:"),
+                f"{self._url}/login/forgotten",
+                Words("Then remove the keys and tokens that are not yours, under Settings."),
+            )
+        else:
+            advice = (
+                Words("If it was not you, sign in, choose another password here, and set the address right:"),
+                f"{self._url}/settings/password",
+                Words(
+                    "This is not the address of the account any more. If you cannot sign in, tell whoever runs the hub."
+                ),
+            )
+        return Letter(
+            to=row.address,
+            language=user.language or SOURCE,
+            subject=Words("A change to how {name} signs in", name=user.name),
+            paragraphs=(
+                Words("At {address}, this was changed for {name}:", address=self._url, name=user.name),
+                *(Words("{when}: {what}", when=_minute(event.at), what=_change(event)) for event in told),
+                *_signed_in(open_sessions(session, user.id)),
+                Words("If it was you, there is nothing to do."),
+                *advice,
+            ),
+            footer=Words("Such changes are always told by mail; this cannot be turned off."),
+            name=f"notice-{told[-1].id}",
+            thread=None,
+            written_at=told[-1].at,
+        )
+
     def _choice(self) -> Words:
         return Words(
             "You choose what you are told of, and whether by mail, at {address}", address=f"{self._url}/notifications"
@@ -181,6 +225,36 @@ def _said(row: Notification) -> Words:
         Reason.REJECTED: Words("{who} did not give you access to the files", who=who),
         Reason.MODERATED: Words("An administrator decided about something of yours here"),
     }[row.reason]
+
+
+def _change(event: Event) -> Words:
+    """What was changed about signing in."""
+    return {
+        "account.email": Words("the e-mail address was changed or removed"),
+        "user.password": Words("the password was changed"),
+        "two_factor.on": Words("two-factor sign-in was turned on"),
+        "two_factor.off": Words("two-factor sign-in was turned off"),
+        "two_factor.reset": Words("two-factor sign-in was turned off by an administrator"),
+        "key.added": Words("the SSH key {fingerprint} was added", fingerprint=event.data.get("fingerprint")),
+        "token.created": Words("the token “{name}” was made", name=event.data.get("name")),
+        "device.approved": Words("a program was let in, with a token of its own"),
+    }[event.kind]
+
+
+def _signed_in(sessions: Sequence[BrowserSession]) -> Iterator[Words]:
+    """In which browsers somebody is signed in."""
+    if not sessions:
+        yield Words("Nobody is signed in by a browser now.")
+    for each in sessions[:SHOWN_SESSIONS]:
+        yield Words(
+            "Signed in now: {browser}, last used {when}",
+            browser=each.agent or Words("Unknown browser"),
+            when=_minute(each.last_used_at or each.created_at),
+        )
+
+
+def _minute(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
 def _wants_mail(session: Session, user: Account) -> bool:

@@ -1,8 +1,8 @@
 """Comments on lines of the files that a pull request changes.
 
 Each is a line of the discussion that names its place: a path, a side of the difference, the number of a line, and the
-commit in which that is so. Those at one place are a thread; it is outdated when the pull request has another content
-there since.
+commit in which that is so. Those at one place are a thread. It follows its line when lines before it come and go, and
+is outdated when the difference shows that line no more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
-from lmcommons.hub.community import discussions, notifications
+from lmcommons.hub.community import notifications, threads
 from lmcommons.hub.community.pull_requests import Compared, PullRequests
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Discussion, DiscussionEvent, DiscussionEventKind, Reason, Repository
@@ -38,11 +38,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Thread:
-    """What was said of one place."""
+    """What was said of one place; `present` is where the difference shows that line by now, None where it is gone."""
 
     place: Place
     comments: Sequence[DiscussionEvent]
-    outdated: bool
+    present: Place | None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the difference no longer shows the line."""
+        return self.present is None
 
 
 class LineComments:
@@ -78,9 +83,9 @@ class LineComments:
         require(actor, Action.READ, repository)
         if side not in get_args(Side):
             raise BadRequest("Unknown side {side!r}: one of old, new", side=side[:20])
-        text = discussions.check_text(text)
+        text = threads.check_text(text)
         with self._database.read() as session:
-            discussion = discussions.find(session, repository, number)
+            discussion = threads.find(session, repository, number)
         compared = self._pull_requests.compared(repository, discussion)
         place = Place(path, "old" if side == "old" else "new", line, compared.commit(side))
         git = self._repositories.git(repository)
@@ -109,9 +114,9 @@ class LineComments:
             NotFound: no such comment. BadRequest: it is not on a line.
         """
         require(actor, Action.DISCUSS, repository)
-        text = discussions.check_text(text)
+        text = threads.check_text(text)
         with self._database.read() as session:
-            event = discussions.find_comment(session, discussions.find(session, repository, number), to)
+            event = threads.find_comment(session, threads.find(session, repository, number), to)
         if event.kind is not DiscussionEventKind.LINE:
             raise BadRequest("This comment is not on a line of a file: comment on the whole")
         return self._add(actor, repository, number, place_of(event), text)
@@ -131,7 +136,7 @@ class LineComments:
         with suppress(RevisionNotFound):  # the branch it was for was removed
             compared = self._pull_requests.compared(repository, discussion)
         return {
-            comments[0].id: Thread(place, comments, _is_outdated(git, place, compared))
+            comments[0].id: Thread(place, comments, _present(git, place, compared) if compared is not None else None)
             for place, comments in grouped.items()
         }
 
@@ -148,12 +153,12 @@ class LineComments:
 
     def _add(self, actor: Actor, repository: Repository, number: int, place: Place, text: str) -> DiscussionEvent:
         with self._database.write() as session:
-            discussion = discussions.find(session, repository, number)
-            discussions.check_room(session, discussion, text)
+            discussion = threads.find(session, repository, number)
+            threads.check_room(session, discussion, text)
             data = {"path": place.path, "side": place.side, "line": place.line, "commit": place.commit}
-            event = discussions.add_event(session, actor, discussion, DiscussionEventKind.LINE, data)
-            discussions.add_version(session, discussion, event, text)
-            discussions.record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
+            event = threads.add_event(session, actor, discussion, DiscussionEventKind.LINE, data)
+            threads.add_version(session, discussion, event, text)
+            threads.record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
             notifications.tell(session, actor, repository, discussion, Reason.REPLY, event=event, text=text)
         return event
 
@@ -168,11 +173,18 @@ def _lines(git: GitRepository, compared: Compared, path: str) -> list[patches.Li
     return patches.lines(patch or "")
 
 
-def _is_outdated(git: GitRepository, place: Place, compared: Compared | None) -> bool:
-    if compared is None:
-        return True
-    present = compared.commit(place.side)
-    return present != place.commit and _content(git, present, place.path) != _content(git, place.commit, place.path)
+def _present(git: GitRepository, place: Place, compared: Compared) -> Place | None:
+    """Where the difference shows the line of a place; None where it shows it no more."""
+    here = compared.commit(place.side)
+    then, now = _content(git, place.commit, place.path), _content(git, here, place.path)
+    if then is None or now is None:
+        return None
+    line = place.line if then == now else patches.follow(patches.lines(git.patch(then, now)), place.line)
+    before, after = _content(git, compared.base, place.path), _content(git, compared.head, place.path)
+    if before is not None and after is not None:  # else the whole file is shown
+        shown = patches.lines(git.patch(before, after))
+        line = line if any(each.number(place.side) == line for each in shown) else None
+    return Place(place.path, place.side, line, here) if line is not None else None
 
 
 def _content(git: GitRepository, commit: str, path: str) -> str | None:

@@ -10,19 +10,19 @@ import smtplib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from lmcommons.hub.background import Background
 from lmcommons.hub.community.letters import Letters
 from lmcommons.hub.community.notifications import KEPT, Notifications
 from lmcommons.hub.database.sessions import Database
-from lmcommons.hub.database.tables import Mailed, MailLink, Notification, OrganisationInvitation, now
+from lmcommons.hub.database.tables import Mailed, MailLink, Notification, OrganisationInvitation, SecurityNotice, now
 from lmcommons.hub.mail_server import MailServer
 
 LOGGER = logging.getLogger(__name__)
 
 Queue = type[Mailed]
-QUEUES: tuple[Queue, ...] = (MailLink, OrganisationInvitation, Notification)  # the first are waited for
+QUEUES: tuple[Queue, ...] = (MailLink, SecurityNotice, OrganisationInvitation, Notification)  # the first are waited for
 
 AT_ONCE = 10
 ATTEMPTS = 6
@@ -48,6 +48,15 @@ class Mail(Background):
     def is_sent(self) -> bool:
         """Whether the hub sends mail."""
         return self._server is not None
+
+    def held_up(self) -> int:
+        """How many letters were tried in vain and are tried again."""
+        with self._database.read() as session:
+            counts = (
+                session.scalar(select(func.count()).where(queue.mail_attempts > 0, queue.mail_at.is_not(None)))
+                for queue in QUEUES
+            )
+            return sum(count or 0 for count in counts)
 
     def work(self) -> int:
         """Send some of what is due."""

@@ -1,4 +1,4 @@
-"""Moderation: members report, administrators decide, authors appeal, and another administrator decides that.
+"""Moderation: of what was reported (`reports.py`) administrators decide, authors appeal, and another one decides that.
 
 What is hidden stays whole and can be shown again: a repository is there for those alone who manage it
 (`permissions.allowed`), a discussion is not found, a comment has no text that anybody reads, a person cannot sign in;
@@ -6,93 +6,42 @@ What is hidden stays whole and can be shown again: a repository is there for tho
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from lmcommons.hub.accounts.accounts import find_account
-from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor, allowed, operates, require
+from lmcommons.hub.accounts.permissions import ANONYMOUS, Action, Actor, allowed, operates
 from lmcommons.hub.community import notifications
-from lmcommons.hub.community.discussions import find, find_comment
 from lmcommons.hub.community.hiding import SHUT, Hiding
 from lmcommons.hub.community.own import own_account
-from lmcommons.hub.community.returning import hidden_before
+from lmcommons.hub.community.reports import checked, latest_about, record
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
-    AccountKind,
     CaseStatus,
     CommentVersion,
     Discussion,
     DiscussionEvent,
-    Event,
     ModerationCase,
-    ModerationReport,
     Reason,
     ReportedKind,
     Repository,
     now,
 )
-from lmcommons.hub.errors import BadRequest, Conflict, Forbidden, NotFound, TooLarge, TooManyRequests
+from lmcommons.hub.errors import Conflict, Forbidden, NotFound
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.words import Words
-
-TEXT_LIMIT = 4_000  # characters of a reason, a note or an appeal
-REPORTS_LIMIT = 50  # of one member, on which nobody has decided yet
 
 WAITING = (CaseStatus.OPEN, CaseStatus.APPEALED)  # for an administrator
 
 
-@dataclass(frozen=True)
-class Target:
-    """Something that can be reported: what it is called, and whose it is."""
-
-    kind: ReportedKind
-    id: int
-    name: str
-    author_id: int | None
-
-
 class Moderation:
-    """The reports of a hub and the decisions on them."""
+    """The cases of a hub and the decisions on them."""
 
     def __init__(self, database: Database, repositories: Repositories) -> None:
         self._database = database
         self._repositories = repositories
         self._hiding = Hiding(database, repositories)
-
-    # ------------------------------------------------------------ reporting
-
-    def report(
-        self,
-        actor: Actor,
-        repository: Repository,
-        reason: str,
-        *,
-        number: int | None = None,
-        comment: int | None = None,
-    ) -> ModerationCase:
-        """Report a repository; with a `number` a discussion in it, and with the id of a `comment` that one there.
-
-        Raises:
-            Unauthorized, Forbidden: nobody is signed in, or the token may not take part. NotFound: no such thing.
-            BadRequest, TooLarge: no reason, or too long a one. TooManyRequests: too many reports that wait.
-            Conflict: it is hidden already.
-        """
-        require(actor, Action.SEE, repository)
-        with self._database.write() as session:
-            own_account(session, actor, Action.DISCUSS)
-            return _report(session, actor, _target(session, repository, number, comment), reason)
-
-    def report_account(self, actor: Actor, name: str, reason: str) -> ModerationCase:
-        """Report a person or an organisation; raises as `report`."""
-        with self._database.write() as session:
-            own_account(session, actor, Action.DISCUSS)
-            account = find_account(session, name)
-            target = Target(ReportedKind.ACCOUNT, account.id, account.name, account.id)
-            return _report(session, actor, target, reason)
 
     # ------------------------------------------------------------ looking
 
@@ -145,7 +94,7 @@ class Moderation:
         """The case that a hidden repository is hidden by."""
         with self._database.read() as session:
             found: ModerationCase | None = session.scalar(
-                _of(ReportedKind.REPOSITORY, repository.id).where(ModerationCase.status.in_(SHUT))
+                latest_about(ReportedKind.REPOSITORY, repository.id).where(ModerationCase.status.in_(SHUT))
             )
             return found
 
@@ -179,32 +128,6 @@ class Moderation:
         _require_operator(actor)
         return self._hiding.proposed(case)
 
-    # ------------------------------------------------------------ by itself
-
-    def watch(self, actor: Actor, repository: Repository, ref: str, before: str | None, after: str | None) -> None:
-        """Report a repository to which files come that are hidden elsewhere: a listener of `Commits`."""
-        if after is None or repository.hidden:
-            return
-        with self._database.read() as session:
-            former = hidden_before(session, self._repositories, actor, repository, after)
-        if former is None:
-            return
-        reason = f"It has the files of {former.path}, which is hidden."
-        told = (
-            select(ModerationReport.id)
-            .join(ModerationCase)
-            .where(
-                ModerationCase.kind == ReportedKind.REPOSITORY,
-                ModerationCase.target_id == repository.id,
-                ModerationReport.reason == reason,
-            )
-        )
-        with self._database.write() as session:
-            if session.scalar(told.limit(1)) is None:
-                case = _case(session, _target(session, repository, None, None))
-                case.reports.append(ModerationReport(reason=reason))
-                _record(session, "moderation.reported", ANONYMOUS, case)
-
     # ------------------------------------------------------------ deciding
 
     def decide(self, actor: Actor, case_id: int, *, hide: bool, note: str) -> ModerationCase:
@@ -224,8 +147,8 @@ class Moderation:
                 show(case, False)
             case.status = CaseStatus.HIDDEN if hide else CaseStatus.DISMISSED
             case.decided_by, case.decided_at = session.get(Account, actor.account_id), now()
-            case.note = _checked(note, Words("note"), required=hide)
-            _record(session, "moderation.decided", actor, case)
+            case.note = checked(note, Words("note"), required=hide)
+            record(session, "moderation.decided", actor, case)
             if hide:
                 _tell(session, case)
         return case
@@ -247,8 +170,8 @@ class Moderation:
                 )
             show(case, True)
             case.status = CaseStatus.RESTORED
-            case.note = _checked(note, Words("note"), required=False) or case.note
-            _record(session, "moderation.restored", actor, case)
+            case.note = checked(note, Words("note"), required=False) or case.note
+            record(session, "moderation.restored", actor, case)
             _tell(session, case)
         return case
 
@@ -270,9 +193,9 @@ class Moderation:
                     case=case.id,
                     status=Words(case.status),
                 )
-            case.appeal, case.appealed_at = _checked(text, Words("appeal"), required=True), now()
+            case.appeal, case.appealed_at = checked(text, Words("appeal"), required=True), now()
             case.status = CaseStatus.APPEALED
-            _record(session, "moderation.appealed", actor, case)
+            record(session, "moderation.appealed", actor, case)
         return case
 
     def decide_appeal(self, actor: Actor, case_id: int, *, restore: bool, note: str) -> ModerationCase:
@@ -292,59 +215,10 @@ class Moderation:
                 show(case, True)
             case.status = CaseStatus.RESTORED if restore else CaseStatus.UPHELD
             case.appeal_decided_by, case.appeal_decided_at = session.get(Account, actor.account_id), now()
-            case.appeal_note = _checked(note, Words("note"), required=True)
-            _record(session, "moderation.appeal_decided", actor, case)
+            case.appeal_note = checked(note, Words("note"), required=True)
+            record(session, "moderation.appeal_decided", actor, case)
             _tell(session, case)
         return case
-
-
-def _target(session: Session, repository: Repository, number: int | None, comment: int | None) -> Target:
-    if number is None:
-        author_id = repository.account_id if repository.account.kind is AccountKind.USER else repository.creator_id
-        return Target(ReportedKind.REPOSITORY, repository.id, repository.path, author_id)
-    discussion = find(session, repository, number)
-    name = f"{repository.path}#{number}"
-    if comment is None:
-        return Target(ReportedKind.DISCUSSION, discussion.id, name, discussion.author_id)
-    event = find_comment(session, discussion, comment)
-    return Target(ReportedKind.COMMENT, event.id, name, event.author_id)
-
-
-def _report(session: Session, actor: Actor, target: Target, reason: str) -> ModerationCase:
-    reason = _checked(reason, Words("reason"), required=True) or ""
-    case = _case(session, target)
-    if case.status is not CaseStatus.OPEN:
-        raise Conflict("{name} is hidden already", name=target.name)
-    waiting = select(func.count()).join_from(ModerationReport, ModerationCase)
-    mine = and_(ModerationReport.reporter_id == actor.account_id, ModerationCase.status == CaseStatus.OPEN)
-    if (session.scalar(waiting.where(mine)) or 0) >= REPORTS_LIMIT:
-        raise TooManyRequests(
-            "{limit} reports of yours wait for a decision; wait until some are decided", limit=REPORTS_LIMIT
-        )
-    if any(report.reporter_id == actor.account_id for report in case.reports):
-        raise Conflict("You have reported {name} already; an administrator will look at it", name=target.name)
-    case.reports.append(ModerationReport(reporter=session.get(Account, actor.account_id), reason=reason))
-    _record(session, "moderation.reported", actor, case)
-    return case
-
-
-def _case(session: Session, target: Target) -> ModerationCase:
-    """The case about something that is open, or by which it is hidden; a new one when there is none."""
-    case: ModerationCase | None = session.scalar(
-        _of(target.kind, target.id).where(ModerationCase.status.in_((CaseStatus.OPEN, *SHUT)))
-    )
-    if case is None:
-        case = ModerationCase(
-            kind=target.kind, target_id=target.id, name=target.name, status=CaseStatus.OPEN, author_id=target.author_id
-        )
-        session.add(case)
-        session.flush()
-    return case
-
-
-def _of(kind: ReportedKind, target_id: int) -> Select[Any]:
-    chosen = select(ModerationCase).where(ModerationCase.kind == kind, ModerationCase.target_id == target_id)
-    return chosen.order_by(ModerationCase.id.desc()).limit(1)
 
 
 def _find(session: Session, case_id: int) -> ModerationCase:
@@ -391,23 +265,3 @@ def _tell(session: Session, case: ModerationCase) -> None:
     if repository is not None and case.author_id is not None:
         session.flush()
         notifications.add(session, ANONYMOUS, repository, {case.author_id: Reason.MODERATED})
-
-
-def _checked(text: str, what: str, *, required: bool) -> str | None:
-    text = text.strip()
-    if len(text) > TEXT_LIMIT:
-        raise TooLarge(
-            "The {what} has {count:,} characters; at most {limit:,} are allowed",
-            what=what,
-            count=len(text),
-            limit=TEXT_LIMIT,
-        )
-    if required and not text:
-        raise BadRequest("Write a {what}: others need to understand it", what=what)
-    return text or None
-
-
-def _record(session: Session, kind: str, actor: Actor, case: ModerationCase) -> None:
-    told = {"case": case.id, "kind": case.kind, "name": case.name, "status": case.status}
-    repository_id = case.target_id if case.kind is ReportedKind.REPOSITORY else None
-    session.add(Event(kind=kind, actor=actor.name, repository_id=repository_id, data=told))

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
-from lmcommons.hub.community import discussions, reviews
+from lmcommons.hub.community import reviews, threads
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Discussion,
@@ -123,7 +123,7 @@ class PullRequests:
         Raises:
             RevisionNotFound: there is no branch `base`. What `Commits.commit` raises; then nothing is opened.
         """
-        shown = title[: discussions.TITLE_LIMIT]
+        shown = title[: threads.TITLE_LIMIT]
         with self._opening(actor, repository, shown, description or title, base, parent) as discussion:
             message = f"{title}\n\n{description}"
             head = self._commits.write(actor, repository, discussion.ref, operations, message=message)
@@ -143,19 +143,19 @@ class PullRequests:
         """A new pull request: its ref is there in the block, and it is seen, and told of, after it."""
         require(actor, Action.DISCUSS, repository)
         require(actor, Action.READ, repository)
-        title, text = discussions.check_title(title), discussions.check_text(text)
+        title, text = threads.check_title(title), threads.check_text(text)
         git = self._repositories.git(repository)
         start = _start(git, base, parent)
         present = max((_number(ref.ref) or 0 for ref in git.refs().pull_requests), default=0)
         with self._database.write() as session:
-            number = discussions.take_number(session, repository, above=present)
+            number = threads.take_number(session, repository, above=present)
         discussion = Discussion(number=number, title=title, status=DiscussionStatus.OPEN, base=base, start=start)
         git.create_ref(discussion.ref, head or start)
         try:
             yield discussion
             head = git.resolve(discussion.ref)
             with self._database.write() as session:
-                discussions.create(session, actor, repository, discussion, text)
+                threads.create(session, actor, repository, discussion, text)
         except BaseException:
             git.delete_ref(discussion.ref)
             raise
@@ -227,14 +227,14 @@ class PullRequests:
         """
         require(actor, Action.WRITE, repository)
         if text is not None:
-            text = discussions.check_text(text)
+            text = threads.check_text(text)
         with self._database.read() as session:
-            discussion = discussions.find(session, repository, number)
+            discussion = threads.find(session, repository, number)
             _check_open(repository, discussion)
             if not despite_reviews:
                 reviews.require_answered(session, repository, discussion)
             if text is not None:
-                discussions.check_room(session, discussion, text)
+                threads.check_room(session, discussion, text)
         git = self._repositories.git(repository)
         base, head = str(discussion.base), git.resolve(discussion.ref)
         if head == discussion.start:
@@ -284,7 +284,7 @@ class PullRequests:
             return
         try:
             with self._database.read() as session:
-                discussion = discussions.find(session, repository, _number(revision) or 0)
+                discussion = threads.find(session, repository, _number(revision) or 0)
         except NotFound as error:
             raise RevisionNotFound("revision {revision!r}: no such pull request", revision=revision) from error
         own = discussion.author_id is not None and discussion.author_id == actor.account_id
@@ -338,21 +338,21 @@ class PullRequests:
     ) -> None:
         commits = self._repositories.git(repository).log(before or str(discussion.start), head, limit=COMMITS_LIMIT)
         with self._database.write() as session:
-            room = max(0, discussions.EVENTS_LIMIT - discussions.count_events(session, discussion))
+            room = max(0, threads.EVENTS_LIMIT - threads.count_events(session, discussion))
             for commit in reversed(commits[:room]):
                 data = {"subject": commit.title, "oid": commit.oid}
-                discussions.add_event(session, actor, discussion, DiscussionEventKind.COMMIT, data)
+                threads.add_event(session, actor, discussion, DiscussionEventKind.COMMIT, data)
 
 
 def _set_merged(
     session: Session, actor: Actor, repository: Repository, number: int, commit: str, text: str | None
 ) -> DiscussionEvent:
-    discussion = discussions.find(session, repository, number)
+    discussion = threads.find(session, repository, number)
     _check_open(repository, discussion)
     if text is not None:
-        discussions.add_comment(session, actor, repository, discussion, text)
+        threads.add_comment(session, actor, repository, discussion, text)
     discussion.merge_commit = commit
-    return discussions.change_status(session, actor, repository, discussion, DiscussionStatus.MERGED)
+    return threads.change_status(session, actor, repository, discussion, DiscussionStatus.MERGED)
 
 
 def _start(git: GitRepository, base: str, parent: str | None) -> str:

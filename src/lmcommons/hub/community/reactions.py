@@ -3,7 +3,7 @@
 from sqlalchemy import select
 
 from lmcommons.hub.accounts.permissions import Action, Actor, require
-from lmcommons.hub.community import discussions
+from lmcommons.hub.community import threads
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, Discussion, DiscussionEvent, Emoji, Reaction, Repository
 from lmcommons.hub.errors import BadRequest, Conflict
@@ -42,8 +42,8 @@ class Reactions:
         if emoji not in list(Emoji):
             raise BadRequest("Unknown reaction {emoji!r}: one of {choices}", emoji=emoji[:20], choices=", ".join(Emoji))
         with self._database.write() as session:
-            discussion = discussions.find(session, repository, number)
-            event = discussions.find_comment(session, discussion, comment)
+            discussion = threads.find(session, repository, number)
+            event = threads.find_comment(session, discussion, comment)
             key = (event.id, actor.account_id, Emoji(emoji))
             present = session.get(Reaction, key)
             if given and present is None:
@@ -54,7 +54,5 @@ class Reactions:
                 session.delete(present)
             if given == (present is None):
                 what = "reacted" if given else "unreacted"
-                discussions.record_discussion(
-                    session, what, actor, repository, discussion, comment=event.id, emoji=emoji
-                )
+                threads.record_discussion(session, what, actor, repository, discussion, comment=event.id, emoji=emoji)
         return self.of(discussion).get(comment, {})

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from lmcommons.hub.accounts.accounts import find_user
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
 from lmcommons.hub.accounts.tokens import load_actor
-from lmcommons.hub.community import discussions, notifications
+from lmcommons.hub.community import notifications, threads
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
     Account,
@@ -77,21 +77,21 @@ class Reviews:
             raise BadRequest(
                 "Unknown verdict {verdict!r}: one of {choices}", verdict=verdict[:20], choices=", ".join(Verdict)
             )
-        text = discussions.check_text(text) if text.strip() or verdict != Verdict.APPROVE else ""
+        text = threads.check_text(text) if text.strip() or verdict != Verdict.APPROVE else ""
         with self._database.write() as session:
             discussion = _open_pull_request(session, repository, number)
             if verdict != Verdict.COMMENT and discussion.author_id == actor.account_id:
                 raise Forbidden("Nobody approves their own pull request or asks themselves for changes; comment on it")
-            discussions.check_room(session, discussion, text)
+            threads.check_room(session, discussion, text)
             data = {"verdict": verdict, "commit": self._repositories.git(repository).resolve(discussion.ref)}
-            event = discussions.add_event(session, actor, discussion, DiscussionEventKind.REVIEW, data)
+            event = threads.add_event(session, actor, discussion, DiscussionEventKind.REVIEW, data)
             if text:
-                discussions.add_version(session, discussion, event, text)
-                discussions.record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
+                threads.add_version(session, discussion, event, text)
+                threads.record_discussion(session, "commented", actor, repository, discussion, comment=event.id)
             asked = session.get(ReviewRequest, (discussion.id, actor.account_id))
             if asked is not None:
                 session.delete(asked)
-            discussions.record_discussion(session, "reviewed", actor, repository, discussion, verdict=verdict)
+            threads.record_discussion(session, "reviewed", actor, repository, discussion, verdict=verdict)
             notifications.tell(session, actor, repository, discussion, Reason.REVIEWED, event=event, text=text)
         return event
 
@@ -124,7 +124,7 @@ class Reviews:
                     "{limit} people were asked and have not answered: wait for them first", limit=ASKED_LIMIT
                 )
             session.add(ReviewRequest(discussion_id=discussion.id, reviewer_id=user.id))
-            discussions.record_discussion(session, "review_asked", actor, repository, discussion, user=user.name)
+            threads.record_discussion(session, "review_asked", actor, repository, discussion, user=user.name)
             reasons = {user.id: Reason.REVIEW_ASKED}
             notifications.add(session, actor, repository, reasons, discussion=discussion)
 
@@ -139,7 +139,7 @@ class Reviews:
             found = session.get(ReviewRequest, (discussion.id, find_user(session, reviewer).id))
             if found is not None:
                 session.delete(found)
-                discussions.record_discussion(
+                threads.record_discussion(
                     session, "review_unasked", actor, repository, discussion, user=found.reviewer.name
                 )
 
@@ -189,7 +189,7 @@ def require_answered(session: Session, repository: Repository, discussion: Discu
 
 
 def _open_pull_request(session: Session, repository: Repository, number: int) -> Discussion:
-    discussion = discussions.find(session, repository, number)
+    discussion = threads.find(session, repository, number)
     name = f"{repository.full_name}#{number}"
     if not discussion.is_pull_request:
         raise BadRequest("{name} is a discussion, not a pull request: there is nothing to review", name=name)

@@ -15,6 +15,7 @@ from lmcommons.files import sync_directory
 from lmcommons.hub.errors import storage_errors
 
 STAGING = "incoming"  # in the directory: files that are being received
+VALID = 300  # seconds in which a download from a bucket must begin: nothing ends its address before
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Blobs(Protocol):
     def path(self, key: str) -> Path | None:
         """The file that holds a blob, or would; None where blobs are not files."""
 
-    def address(self, key: str, seconds: int = 3600, headers: Mapping[str, str] | None = None) -> str | None:
-        """Where anybody can GET a blob for so long, answered with these headers; None where only the hub can."""
+    def address(self, key: str, headers: Mapping[str, str] | None = None) -> str | None:
+        """Where anybody can GET a blob for five minutes, answered with these headers; None where only the hub can."""
 
 
 class DiskBlobs:
@@ -138,7 +139,7 @@ class DiskBlobs:
         """The file that holds a blob, or would."""
         return self._directory / key
 
-    def address(self, key: str, seconds: int = 3600, headers: Mapping[str, str] | None = None) -> None:
+    def address(self, key: str, headers: Mapping[str, str] | None = None) -> None:
         """None: only the hub reads its disk."""
 
     def _write(self, content: bytes) -> Path:

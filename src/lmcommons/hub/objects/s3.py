@@ -24,7 +24,7 @@ from obstore.store import S3Store
 
 from lmcommons.errors import CommandError
 from lmcommons.hub.errors import BadRequest, StorageUnavailable
-from lmcommons.hub.objects.blobs import STAGING, Blob
+from lmcommons.hub.objects.blobs import STAGING, VALID, Blob
 from lmcommons.hub.objects.location import Location
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class S3Blobs:
             self.put(OWNER, hub.encode())
         if self.read(OWNER, 0, 100) != hub.encode():
             place = f"s3://{self._location.bucket}/{self._location.prefix}"
-            raise CommandError(f"{place}: another hub keeps its objects there; choose another prefix")
+            raise CommandError(
+                f"{place}: another hub keeps its objects there; choose another prefix, or restore that hub's secret"
+            )
 
     def put(self, key: str, source: bytes | Path) -> None:
         """Store a blob under its key; a large one is sent in parts and appears when the last has come."""
@@ -164,10 +166,10 @@ class S3Blobs:
     def path(self, key: str) -> None:
         """None: blobs are not files here."""
 
-    def address(self, key: str, seconds: int = 3600, headers: Mapping[str, str] | None = None) -> str:
-        """Where anybody can GET a blob for so long; what the answer says of its type and name can be set."""
+    def address(self, key: str, headers: Mapping[str, str] | None = None) -> str:
+        """Where anybody can GET a blob for five minutes; what the answer says of its type and name can be set."""
         query = {f"response-{name.lower()}": value for name, value in (headers or {}).items()}
-        return self._location.address("GET", key, seconds=seconds, query=query)
+        return self._location.address("GET", key, seconds=VALID, query=query)
 
     # Uploads that do not pass through the hub. They end in a place of their own: whoever holds an address could
     # send other content after it was verified, so what is verified is copied away from there.

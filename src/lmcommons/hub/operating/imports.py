@@ -2,26 +2,22 @@
 
 They come from the hubs that the operator names, and from no others: what such a hub answers decides where this one
 fetches large files. What everybody may see there comes, with its history; asked for again, what is new comes.
-The queue is the table, as in `repos/statistics.py`: what a process leaves when it dies is taken up by another.
 """
 
 import logging
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
 from http.client import HTTPException
+from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import delete, func, select
 
 from lmcommons.errors import CommandError
 from lmcommons.hub.accounts.accounts import check_name
 from lmcommons.hub.accounts.permissions import Action, Actor, require
 from lmcommons.hub.accounts.tokens import load_actor
-from lmcommons.hub.background import EXPECTED, Background
+from lmcommons.hub.background import Claim, Queue
 from lmcommons.hub.database.tables import Event, Import, Progress, RepositoryType, TokenRole, now
-from lmcommons.hub.errors import BadRequest, HubError, NotFound, RepositoryNotFound, TooManyRequests
+from lmcommons.hub.errors import BadRequest, Conflict, NotFound, RepositoryNotFound, TooManyRequests
 from lmcommons.hub.operating.incoming import split_name
 from lmcommons.hub.operating.mirror import Origin, bring
 from lmcommons.hub.rooms import Hub
@@ -30,22 +26,19 @@ from lmcommons.hub.words import Words
 LOGGER = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-LEASE = timedelta(seconds=30)
-REPORTED = 1.0  # seconds between reports of how far it is
-PAUSE = 1.0  # seconds between looks into an empty queue
 WAITING_LIMIT = 10  # imports of one account that wait
 SHOWN = 50  # imports of one account that are kept
 SOURCE_LIMIT = 200  # characters
 KINDS = (RepositoryType.MODEL, RepositoryType.DATASET)
 
 
-class Imports(Background):
+class Imports(Queue[Import]):
     """Brings what was asked for, one after the other."""
 
     def __init__(self, hub: Hub) -> None:
-        super().__init__("imports", pause=PAUSE)
+        failures = (CommandError, OSError, HTTPException)
+        super().__init__("imports", hub.database, Import, attempts=ATTEMPTS, failures=failures)
         self._hub = hub
-        self._database = hub.database
 
     @property
     def hubs(self) -> Sequence[str]:
@@ -71,6 +64,7 @@ class Imports(Background):
 
         Raises:
             BadRequest: a name that cannot be, or a hub that the operator does not name.
+            Conflict: it is being imported already.
             Unauthorized, Forbidden: not into this namespace, or not over this repository.
             TooManyRequests: too many of the actor's wait.
         """
@@ -88,13 +82,15 @@ class Imports(Background):
         )
         mine = Import.account_id == actor.account_id
         with self._database.write() as session:
-            waiting = select(func.count()).where(mine, Import.progress == Progress.WAITING)
-            if (session.scalar(waiting) or 0) >= WAITING_LIMIT:
+            waiting = select(func.count()).where(Import.progress == Progress.WAITING)
+            if session.scalar(waiting.where(Import.type == kind, Import.target == target)):
+                raise Conflict("{name} is being imported already; wait until that has ended", name=target)
+            if (session.scalar(waiting.where(mine)) or 0) >= WAITING_LIMIT:
                 raise TooManyRequests("{limit} imports of yours wait; wait until some have ended", limit=WAITING_LIMIT)
             kept = select(Import.id).where(mine).order_by(Import.id.desc()).limit(SHOWN - 1)
             session.execute(delete(Import).where(mine, Import.id.not_in(kept), Import.progress != Progress.WAITING))
             session.add(asked)
-            told = {"from": f"{endpoint}/{kind.prefix}{source}", "to": f"{kind.prefix}{target}"}
+            told = {"from": str(asked), "to": f"{kind.prefix}{target}"}
             session.add(Event(kind="import.asked", actor=actor.name, data=told))
         return asked
 
@@ -110,108 +106,24 @@ class Imports(Background):
                 raise NotFound("You have no such import; it may have been removed already")
             session.delete(found)
 
-    def work(self) -> int:
-        """Take what waits longest and bring it; returns 0 when there was nothing."""
+    def do(self, row: Import, claim: Claim) -> dict[str, Any]:
+        """Bring a repository."""
+        if row.account.disabled:
+            raise BadRequest("The account {name} is shut out", name=row.account.name)
         with self._database.read() as session:
-            if session.scalar(_due()) is None:
-                return 0
-        taken = self._take()
-        if taken is not None:
-            self._bring(*taken)
-        return 1
-
-    def _take(self) -> tuple[Import, Actor] | None:
-        """What waits longest, which nobody else takes until the lease ends, and who asked for it."""
-        with self._database.write() as session:
-            row = session.scalar(_due())
-            if row is None:
-                return None
-            if row.attempts >= ATTEMPTS:
-                row.progress, row.ended_at = Progress.FAILED, now()
-                row.error = Words("it was begun {count} times and never ended", count=row.attempts)
-                return None
-            row.attempts += 1
-            row.leased_until = now() + LEASE
-            return row, load_actor(session, row.account, TokenRole.WRITE, "import")
-
-    def _bring(self, row: Import, actor: Actor) -> None:
-        reported = 0.0
-
-        def received(done: int, total: int) -> None:
-            nonlocal reported
-            if self.stopping.is_set():
-                raise _Stopped
-            if time.monotonic() - reported > REPORTED or done == total:
-                if not self._report(row.id, received=done, expected=total, leased_until=now() + LEASE):
-                    raise _Stopped
-                reported = time.monotonic()
-
-        error: str | None = None
-        try:
-            if row.account.disabled:
-                raise BadRequest("The account {name} is shut out", name=row.account.name)
-            with self._kept(row.id):
-                bring(
-                    self._hub,
-                    Origin(row.endpoint),
-                    actor,
-                    row.type,
-                    row.source,
-                    to=row.target,
-                    private=row.private,
-                    report=LOGGER.info,
-                    received=received,
-                )
-        except _Stopped:
-            self._report(row.id, leased_until=now(), attempts=row.attempts - 1)
-            return
-        except HubError as refused:
-            error = refused.message
-        except (CommandError, OSError, HTTPException) as failed:
-            error = str(failed)
-        except EXPECTED:
-            raise
-        except Exception:  # an answer that nobody thought of must not hold up the others
-            LOGGER.exception("import of %s from %s", row.source, row.endpoint)
-            error = Words("the hub failed; its log says how")
-        progress = Progress.DONE if error is None else Progress.FAILED
-        self._report(row.id, progress=progress, error=error, ended_at=now())
-
-    @contextmanager
-    def _kept(self, number: int) -> Iterator[None]:
-        """Moves the lease on while the block runs: git may be at its part for long."""
-        ended = threading.Event()
-
-        def keep() -> None:
-            while not ended.wait(LEASE.total_seconds() / 3):
-                self._report(number, leased_until=now() + LEASE)
-
-        keeper = threading.Thread(target=keep, name="imports lease", daemon=True)
-        keeper.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            keeper.join()
-
-    def _report(self, number: int, **values: object) -> bool:
-        """Write into a row; whether it is still there."""
-        with self._database.write() as session:
-            row = session.get(Import, number)
-            if row is None:
-                return False
-            for name, value in values.items():
-                setattr(row, name, value)
-            return True
-
-
-class _Stopped(Exception):  # noqa: N818 - not an error
-    """The hub stops, or nobody wants the import any more."""
-
-
-def _due() -> Select[Import]:
-    waits = Import.progress == Progress.WAITING
-    return select(Import).where(waits, Import.leased_until <= now()).order_by(Import.id).limit(1)
+            actor = load_actor(session, row.account, TokenRole.WRITE, "import")
+        bring(
+            self._hub,
+            Origin(row.endpoint),
+            actor,
+            row.type,
+            row.source,
+            to=row.target,
+            private=row.private,
+            report=LOGGER.info,
+            received=lambda done, total: claim.tell(received=done, expected=total),
+        )
+        return {"ended_at": now()}
 
 
 def _named(text: str) -> tuple[RepositoryType, str]:

@@ -4,7 +4,6 @@ Each raises Forbidden when the actor is no administrator of the hub.
 """
 
 import shutil
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 
 from lmcommons import __version__
 from lmcommons.hub.accounts.permissions import Actor, operates
+from lmcommons.hub.background import Background
 from lmcommons.hub.database.migrations import NEWEST
 from lmcommons.hub.database.tables import (
     Account,
@@ -55,7 +55,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Health:
-    """Whether the hub is well: what is wrong by part, versions, disks, threads of this process."""
+    """Whether the hub is well: what is wrong by part, versions, disks, what this process does beside its answers."""
 
     problems: dict[str, str]
     version: str
@@ -63,7 +63,14 @@ class Health:
     database: str  # its kind
     database_version: str
     disks: dict[str, tuple[int, int]]  # free and all bytes of the file systems of the parts
-    threads: Sequence[str]
+    background: Sequence[Background]
+    letters_held_up: int
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        failing = any(not work.is_running or work.failing_since for work in self.background)
+        return not (self.problems or failing or self.letters_held_up)
 
 
 def people(
@@ -120,8 +127,11 @@ def storage(hub: Hub, actor: Actor) -> Storage:
     return Storage(objects, int(object_bytes or 0), repositories, buckets, int(bucket_bytes or 0), rows, persons)
 
 
-def state(hub: Hub, actor: Actor) -> Health:
-    """Whether the hub is well, as /healthz says it, and what else an operator wants to know then."""
+def state(hub: Hub, actor: Actor, background: Sequence[Background]) -> Health:
+    """Whether the hub is well, as /healthz says it, and what else an operator wants to know then.
+
+    `background` is what the process does beside its answers.
+    """
     _require(actor)
     with hub.database.read() as session:
         kind = session.get_bind().dialect.name
@@ -131,8 +141,9 @@ def state(hub: Hub, actor: Actor) -> Health:
     for part, directory in (("repositories", hub.settings.repositories_dir), ("objects", hub.objects.blobs.staging)):
         usage = shutil.disk_usage(directory)
         disks[part] = (usage.free, usage.total)
-    threads = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
-    return Health(health.problems(hub), __version__, NEWEST, kind, database_version, disks, threads)
+    return Health(
+        health.problems(hub), __version__, NEWEST, kind, database_version, disks, background, hub.mail.held_up()
+    )
 
 
 def _persons(hub: Hub, accounts: Sequence[Account]) -> list[Person]:

@@ -2,20 +2,23 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lmcommons.hub.accounts.permissions import Action, Actor
 from lmcommons.hub.database.tables import Repository, RepositoryType
-from lmcommons.hub.errors import BadRequest, EntryNotFound, Moved
+from lmcommons.hub.errors import BadRequest, EntryNotFound, Moved, NotFound
 from lmcommons.hub.objects.store import ObjectStore
 from lmcommons.hub.repos import cards, curves
 from lmcommons.hub.repos.contents import Contents
 from lmcommons.hub.repos.curves import Series
 from lmcommons.hub.repos.details import CONFIGURATION, read_object, read_text
 from lmcommons.hub.repos.evaluation import Spread, spread
+from lmcommons.hub.repos.evaluation import Task as Benchmark
 from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.repos.index import LARGEST, describe
+from lmcommons.hub.repos.leaderboards import Leaderboards
 from lmcommons.hub.repos.lineage import RECIPE
 from lmcommons.hub.repos.repositories import Repositories
 from lmcommons.hub.words import Words
@@ -24,8 +27,10 @@ MODELS_LIMIT = 6
 KEYS_LIMIT, VALUE_LIMIT = 2_000, 300  # of a configuration or recipe; characters
 FINGERPRINTS = "provenance.stages."  # of a recipe: they differ when anything does, and say nothing of what
 CURVES_LIMIT = 4  # files of curves of a model that are tried
+# What other trainers call the measures that `lmc` writes: `transformers` in its files, and in TensorBoard's.
+MEASURES = {"loss": "train/loss", "eval_loss": "validation/loss", "eval/loss": "validation/loss"}
 
-Task = tuple[str, str]  # dataset and task
+Task = tuple[str, str]  # the name of a dataset in lower case, and a task of it
 Flat = dict[str, str]  # nested keys, as `optimizer.learning_rate`, and their values as JSON
 
 
@@ -57,10 +62,13 @@ class Differences:
 class Comparisons:
     """Reads what models are compared by."""
 
-    def __init__(self, repositories: Repositories, objects: ObjectStore, contents: Contents) -> None:
+    def __init__(
+        self, repositories: Repositories, objects: ObjectStore, contents: Contents, leaderboards: Leaderboards
+    ) -> None:
         self._repositories = repositories
         self._objects = objects
         self._contents = contents
+        self._leaderboards = leaderboards
 
     def read(self, actor: Actor, asked: str) -> Compared:
         """The model that `namespace/name[@revision]` means; without a revision, at its default branch.
@@ -74,7 +82,7 @@ class Comparisons:
             raise BadRequest(
                 "{asked!r} is no model: write namespace/name or namespace/name@revision", asked=asked[:200]
             )
-        repository = self._find(actor, name)
+        repository = self._find(actor, RepositoryType.MODEL, name, Action.READ)
         git = self._repositories.git(repository)
         commit = git.resolve(revision or git.default_branch)
         described = describe(git, self._objects, commit, RepositoryType.MODEL)
@@ -90,7 +98,7 @@ class Comparisons:
         results: dict[Task, tuple[float, Spread]] = {}
         for file in described.results:
             for entry in file.entries:
-                task = (entry["dataset"]["id"], entry["dataset"]["task_id"])
+                task = (entry["dataset"]["id"].lower(), entry["dataset"]["task_id"])
                 results.setdefault(task, (float(entry["value"]), spread(entry)))
         counts = described.parameters
         return Compared(
@@ -107,11 +115,20 @@ class Comparisons:
             errors,
         )
 
-    def _find(self, actor: Actor, name: str) -> Repository:
+    def benchmarks(self, actor: Actor, names: Iterable[str]) -> dict[str, tuple[Repository, list[Benchmark]]]:
+        """The tasks that datasets declare, by the names that results give them: of those that the actor may see."""
+        found = {}
+        for name in names:
+            with suppress(NotFound, BadRequest):
+                dataset = self._find(actor, RepositoryType.DATASET, name, Action.SEE)
+                found[name] = dataset, self._leaderboards.tasks(dataset)
+        return found
+
+    def _find(self, actor: Actor, type_: RepositoryType, name: str, action: Action) -> Repository:
         try:
-            return self._repositories.find(actor, RepositoryType.MODEL, name, Action.READ)
+            return self._repositories.find(actor, type_, name, action)
         except Moved as moved:
-            return self._repositories.find(actor, RepositoryType.MODEL, moved.current, Action.READ)
+            return self._repositories.find(actor, type_, moved.current, action)
 
     def _curves(self, repository: Repository, entries: Iterable[Entry], errors: list[str]) -> dict[str, Series]:
         """The curves of the first file that has some; those that lie least deep are tried first."""
@@ -120,7 +137,8 @@ class Comparisons:
         for entry in files[:CURVES_LIMIT]:
             try:
                 with self._contents.open(repository, entry) as file:
-                    return curves.read(entry.path.rpartition("/")[2], file)
+                    found = curves.read(entry.path.rpartition("/")[2], file)
+                return {tag if MEASURES.get(tag) in found else MEASURES.get(tag, tag): found[tag] for tag in found}
             except (ValueError, EntryNotFound) as error:
                 errors.append(Words("{file}: {reason}", file=entry.path, reason=error))
         return {}

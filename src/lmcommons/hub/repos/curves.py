@@ -26,6 +26,7 @@ TAGS_LIMIT, TAG_LIMIT = 200, 200  # tags, and characters of each
 POINTS = 400  # of a curve; more would not be seen
 CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C, RFC 3720 appendix B.4, its bits reversed
 
+TOKENS = ("tokens", "num_input_tokens_seen")  # how many were read by a step, as `lmc` and `transformers` call it
 METRICS = re.compile(r"(.*[._-])?metrics\.jsonl|trainer_state\.json")
 EVENTS = re.compile(r".*\btfevents\b.*")
 
@@ -62,7 +63,7 @@ def read(name: str, file: BinaryIO) -> dict[str, Series]:
     for step, tag, value in _of_events(file) if EVENTS.fullmatch(name) else _of_rows(name, file):
         if tag in found or len(found) < TAGS_LIMIT:
             found.setdefault(tag, {})[step] = value
-    tokens = found.pop("tokens", {})
+    tokens = next((found.pop(tag) for tag in TOKENS if tag in found), {})
     if not found:
         raise Malformed("no numbers by step in it")
     return {tag: _series(points, tokens) for tag, points in found.items()}

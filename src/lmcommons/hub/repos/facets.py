@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Repository, RepositoryTag, RepositoryType
+from lmcommons.hub.repos.keeping import Kept
 from lmcommons.hub.repos.search import Listing, matching
 
 # The filters of a list and the kinds of tags that they choose among, in the order in which pages show them.
@@ -62,13 +63,20 @@ class Facets:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._found = Kept[Found]()
 
     def of(self, actor: Actor, type_: RepositoryType, query: Listing, *, limit: int = 12) -> Found:
         """What the actor may see and `query` matches, whatever its order; of each filter the `limit` first values.
 
+        Of very many repositories it may be a minute old.
+
         Raises:
             BadRequest: too many tags in the query.
         """
+        question = (repr(actor), type_, query.matching, limit)
+        return self._found.get(question, lambda: self._of(actor, type_, query, limit), lambda found: found.total)
+
+    def _of(self, actor: Actor, type_: RepositoryType, query: Listing, limit: int) -> Found:
         with self._database.read() as session:
             sizes = {name: _number(*bounds) for name, bounds in SIZES.items()} if type_ is RepositoryType.MODEL else {}
             numbers: list[Any] = [func.count(Repository.id), *sizes.values()]

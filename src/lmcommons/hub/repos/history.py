@@ -177,13 +177,16 @@ def changes(odb: pygit2.Odb, base: pygit2.Commit | None, head: pygit2.Commit) ->
         patch = diff[number] if budget > 0 and not change.is_large else None
         if patch is not None:
             _, additions, deletions = patch.line_stats
-            size = len(patch.data)
-            is_shown = not patch.delta.is_binary and size <= PATCH_LIMIT
-            text = patch.data.decode(errors="replace") if is_shown else None
-            change = replace(change, additions=additions, deletions=deletions, patch=text)
-            budget -= min(size, PATCH_LIMIT)
+            change = replace(change, additions=additions, deletions=deletions, patch=text(patch))
+            budget -= min(len(patch.data), PATCH_LIMIT)
         found.append(change)
     return found
+
+
+def text(patch: pygit2.Patch) -> str | None:
+    """A file's patch as git's unified text; None where that is binary or past the limit."""
+    is_shown = not patch.delta.is_binary and len(patch.data) <= PATCH_LIMIT
+    return patch.data.decode(errors="replace") if is_shown else None
 
 
 def diff(base: pygit2.Commit, head: pygit2.Commit) -> str:
@@ -193,11 +196,11 @@ def diff(base: pygit2.Commit, head: pygit2.Commit) -> str:
     budget = DIFF_LIMIT
     for number in range(len(found)):
         patch = found[number]
-        text = patch.data.decode(errors="replace") if patch is not None else ""
-        budget -= len(text)
+        part = patch.data.decode(errors="replace") if patch is not None else ""
+        budget -= len(part)
         if budget < 0:
             return "".join(shown) + f"# {len(found) - number} more changed files are not shown\n"
-        shown.append(text)
+        shown.append(part)
     return "".join(shown)
 
 

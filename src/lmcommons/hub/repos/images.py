@@ -1,4 +1,4 @@
-"""How large an image is, by its header: nothing is decoded, so one that unpacks to gigabytes does no harm here.
+"""What an image is and how large, by its header: nothing is decoded, so what unpacks to gigabytes does no harm.
 
 Sources: PNG (W3C, chapter 11.2.2), GIF89a (chapter 18), JPEG (ITU-T T.81, annex B.2.2), WebP (RFC 9649).
 """
@@ -7,7 +7,16 @@ from typing import BinaryIO, Literal
 
 HEADER_LIMIT = 256 << 10  # bytes; a JPEG may have a small image of itself before its size
 
+# What the content of an image begins with. None of these runs anything in a browser.
+_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def media_type(content: bytes) -> str | None:
+    """The media type of an image that browsers show, by its first bytes."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
 
 
 def dimensions(file: BinaryIO) -> tuple[int, int] | None:

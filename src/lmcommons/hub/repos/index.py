@@ -20,6 +20,10 @@ from lmcommons.hub.repos.splits import data_format
 
 WEIGHTS = re.compile(r"(?:adapter_)?model(?:-\d{5}-of-\d{5})?\.safetensors")
 ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})")
+NOT_PROSE = re.compile(  # blocks of code and headings, which need no blank line before or after them
+    r"^ {0,3}(?P<fence>`{3}|~{3}).*?(?:^ {0,3}(?P=fence)[^\n]*|\Z)|^ {0,3}#{1,6}\s[^\n]*|^[^\n]+\n {0,3}=+[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
 TAG_LIMIT = 200  # characters
 TAGS_LIMIT = 500
 LARGEST = (1 << 63) - 1  # what a column of whole numbers holds; a header may claim more
@@ -231,8 +235,10 @@ def _first(value: Any) -> str | None:
 
 def _summary(text: str) -> str:
     """The first paragraph of plain prose, where it begins early; brackets that stay open cost the square of a block."""
-    for block in re.split(r"\n\s*\n", text[:20_000]):
-        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)|[*_`]", r"\1", " ".join(block[:2_000].split()))
+    for block in re.split(r"\n\s*\n", NOT_PROSE.sub("\n\n", text[:20_000])):
+        plain = re.sub(
+            r"!?\[([^\]]*)\]\([^)]*\)|</?[A-Za-z][^<>]*>|[*_`]", r"\1", " ".join(block[:2_000].split())
+        ).strip()
         if plain and plain[0] not in "#<|-!>=":
             return plain[:300]
     return ""

@@ -23,8 +23,8 @@ def matches(rows: pa.RecordBatch, words: str) -> list[int]:
 def _in_column(column: pa.Array, words: str) -> list[int]:
     type_ = column.type
     if pa.types.is_dictionary(type_):
-        known = pa.array(_in_column(column.dictionary, words), column.indices.type)
-        return _numbers(pc.is_in(column.indices, known))
+        known = set(_in_column(column.dictionary, words))
+        return [number for number, at in enumerate(column.indices.to_pylist()) if at in known]
     if _is_binary(type_) or pa.types.is_null(type_):
         return []
     if pa.types.is_nested(type_):

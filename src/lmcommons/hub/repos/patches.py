@@ -1,6 +1,7 @@
 """The lines of a file's patch, each with its numbers before and after."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,3 +49,17 @@ def lines(patch: str) -> list[Line]:
             found.append(Line(line[1:], old, new))
             old, new = old + 1, new + 1
     return found
+
+
+def follow(patch: Sequence[Line], number: int) -> int | None:
+    """Where the line of that number before is after the patch; None where it was removed, or nothing is known."""
+    if not patch:
+        return None
+    moved = 0
+    for line in patch:
+        if line.old == number:
+            return line.new
+        if line.old is not None and line.old > number:
+            break
+        moved += {"added": 1, "removed": -1}.get(line.kind, 0)
+    return number + moved

@@ -80,9 +80,16 @@ class GitReader:
         return {ref: str(repository.references[ref].target) for ref in refs}
 
     def entries(
-        self, commit: str, path: str = "", *, recursive: bool = False, start: int = 0, limit: int | None = None
+        self,
+        commit: str,
+        path: str = "",
+        *,
+        recursive: bool = False,
+        folders_first: bool = False,
+        start: int = 0,
+        limit: int | None = None,
     ) -> list[Entry]:
-        """The entries of a folder in git's order, `limit` of them from number `start`.
+        """The entries of a folder in git's order, or folders before files, `limit` of them from number `start`.
 
         Raises:
             EntryNotFound: the commit has no folder `path`.
@@ -94,7 +101,9 @@ class GitReader:
                 "{path!r} is a file in {revision}, not a folder", path=path, revision=commit, commit=commit
             )
         stop = None if limit is None else start + limit
-        return self._listings.entries(repository, tree.id, path, recursive=recursive, start=start, stop=stop)
+        return self._listings.entries(
+            repository, tree.id, path, recursive=recursive, folders_first=folders_first, start=start, stop=stop
+        )
 
     def entry(self, commit: str, path: str) -> Entry:
         """The file or folder at `path`.
@@ -189,6 +198,14 @@ class GitReader:
         head = self._commit(repository, commit)
         before = self._commit(repository, base) if base is not None else next(iter(head.parents), None)
         return history.changes(repository.odb, before, head)
+
+    def patch(self, before: str, after: str) -> str:
+        """What differs between two blobs, as git's unified text within the limit of a page; else, and of bytes, ""."""
+        repository = self._open()
+        old, new = repository[before], repository[after]
+        if not (isinstance(old, pygit2.Blob) and isinstance(new, pygit2.Blob)):
+            return ""
+        return history.text(old.diff(new)) or ""
 
     def tracked_by_lfs(self, revision: str, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that the `.gitattributes` of `revision` send to LFS, whether or not they exist yet."""

@@ -1,7 +1,7 @@
 """Finding repositories: lists, filters, search and their order, for what an actor may see."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -29,6 +29,7 @@ from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, Gate, Repository, RepositoryTag, RepositoryTerms, RepositoryType
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos import terms
+from lmcommons.hub.repos.keeping import Kept
 
 SORTS: dict[str, Any] = {
     "lastModified": Repository.updated_at,
@@ -81,12 +82,18 @@ class Listing:
             raise BadRequest("Unknown sort: {sort}; one of {choices}", sort=self.sort, choices=", ".join(SORTS))
         return self.sort
 
+    @property
+    def matching(self) -> str:
+        """What it asks for, whatever its order and limit."""
+        return repr(replace(self, sort=None, ascending=False, after=None, offset=0, limit=0))
+
 
 class Search:
     """The index of a hub's repositories."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._counts = Kept[int]()
 
     def listing(
         self, actor: Actor, type_: RepositoryType, query: Listing, *, cards: bool = False
@@ -114,9 +121,13 @@ class Search:
         return repositories, tuple(shown[-1]) if len(positions) > query.limit else None
 
     def count(self, actor: Actor, type_: RepositoryType, query: Listing) -> int:
-        """How many repositories match, whatever the limit."""
-        with self._database.read() as session:
-            return session.scalar(matching(session, select(func.count(Repository.id)), actor, type_, query)) or 0
+        """How many repositories match, whatever the limit; of very many, how many did within the last minute."""
+
+        def count() -> int:
+            with self._database.read() as session:
+                return session.scalar(matching(session, select(func.count(Repository.id)), actor, type_, query)) or 0
+
+        return self._counts.get((repr(actor), type_, query.matching), count, int)
 
     def owned(self, actor: Actor, account_id: int) -> list[Repository]:
         """All repositories of an account that the actor may see, newest first."""

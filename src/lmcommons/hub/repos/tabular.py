@@ -24,7 +24,9 @@ from lmcommons.hub.repos.cards import printable
 from lmcommons.hub.repos.parquet_pages import demand
 
 BATCH = 100  # rows decoded at a time
-COLUMNS_LIMIT = 200
+COLUMNS_LIMIT = 200  # also fields of a structure
+LEVELS_LIMIT = 100  # of structures and lists in one another
+EXACT = 1 << 53  # up to here every whole number is one in double precision
 CELL_LIMIT = 10_000  # characters of a text
 TEXT_LIMIT = 8 << 20  # bytes of JSON or CSV that are looked through
 FOOTER_LIMIT = 32 << 20  # bytes
@@ -286,19 +288,50 @@ def _beginning(file: BinaryIO) -> tuple[bytes, bool]:
 def _type(values: list[Any]) -> pa.DataType:
     """The type of a column of JSON values; of mixed ones, text."""
     try:
-        return pa.array(values).type
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return _type_of_all(values, LEVELS_LIMIT)
+    except ValueError:
         return pa.string()
 
 
-def _plain(value: Any) -> Any:
+def _type_of_all(values: list[Any], levels: int) -> pa.DataType:
+    """The one type that all values have, found without making them an array: where pandas is installed, that loads it.
+
+    Raises:
+        ValueError: they have several, one that Arrow has none for, too many fields, or are nested too deep.
+    """
+    present = [value for value in values if value is not None]
+    kinds = set(map(type, present))
+    if not kinds:
+        return pa.null()
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int} and min(present) >= -(1 << 63) and max(present) < 1 << 63:
+        return pa.int64()
+    if float in kinds <= {int, float} and all(abs(value) <= EXACT for value in present if isinstance(value, int)):
+        return pa.float64()
+    if kinds == {str}:
+        "".join(present).encode()  # half characters are no text
+        return pa.string()
+    if kinds == {list} and levels:
+        return pa.list_(_type_of_all([item for value in present for item in value], levels - 1))
+    if kinds == {dict} and levels:
+        names = dict.fromkeys(name for value in present for name in value)
+        if len(names) <= COLUMNS_LIMIT:
+            fields = {name: [value.get(name) for value in present] for name in names}
+            return pa.struct([(name, _type_of_all(field, levels - 1)) for name, field in fields.items()])
+    raise ValueError
+
+
+def _plain(value: Any, levels: int = LEVELS_LIMIT) -> Any:
     """As a JSON value, but for what no cell has room for: what JSON has no word for is written out."""
+    if isinstance(value, dict | list | tuple) and not levels:
+        return "…"
     if isinstance(value, dict):
-        return {printable(str(key)): _plain(item) for key, item in value.items()}
+        return {printable(str(key)): _plain(item, levels - 1) for key, item in value.items()}
     if isinstance(value, str):
         return printable(value[: CELL_LIMIT + 1])
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value[:CELL_LIMIT]]
+        return [_plain(item, levels - 1) for item in value[:CELL_LIMIT]]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, bytes):

@@ -61,11 +61,15 @@ class Listings:
         path: str,
         *,
         recursive: bool,
+        folders_first: bool,
         start: int,
         stop: int | None,
     ) -> list[Entry]:
-        """The entries of the folder `tree`, which is at `path`, in git's order, from `start` to before `stop`."""
-        runs = self._walk(repository, tree, f"{path}/" if path else "", recursive=recursive)
+        """The entries of the folder `tree` at `path` from `start` to before `stop`, in git's order or folders first."""
+        within = f"{path}/" if path else ""
+        runs: Iterable[Sequence[Entry | Found]] = self._walk(repository, tree, within, recursive=recursive)
+        if folders_first:
+            runs = [sorted(self._folder(repository, tree, within), key=lambda item: item[1] != "directory")]
         found = islice(chain.from_iterable(runs), start, stop)
         odb = repository.odb  # a new object each time that it is asked for
         return [item if isinstance(item, Entry) else describe(odb, *item) for item in found]

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lmcommons.hub.repos.images import media_type
 from lmcommons.hub.repos.tabular import Row, cells
 
 PAGE_CHARACTERS = 24_000  # of all cells of a table
 SHORTEST, LONGEST = 20, 300  # characters of a cell of a table
 ROW_CHARACTERS = 40_000  # of all cells of one row's page
 BYTES_SHOWN = 16
-
-# What the content of an image begins with. None of these runs anything in a browser.
-IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,7 @@ def cell(value: Any, longest: int) -> Cell:
 def image_content(value: Any) -> bytes | None:
     """The content of an image in a cell: bytes, or a mapping with `bytes`, as `datasets` writes images."""
     content = value.get("bytes") if isinstance(value, dict) else value
-    return content if isinstance(content, bytes) and image_type(content) else None
-
-
-def image_type(content: bytes) -> str | None:
-    """The media type of an image that browsers show, by its first bytes."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for start, kind in IMAGES.items() if content.startswith(start)), None)
+    return content if isinstance(content, bytes) and media_type(content) else None
 
 
 def _cut(kind: Literal["text", "number", "structure"], text: str, longest: int) -> Cell:

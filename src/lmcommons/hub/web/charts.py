@@ -27,10 +27,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: `points` as an SVG polyline has them."""
+    """A named line: `points` as an SVG polyline has them, and `number`, from 1, by which it is drawn in its own way."""
 
     name: str
     points: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ class Interval:
     high: float | None
 
 
-def line_chart(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> LineChart:
+def line_chart(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, names: Sequence[str] = ()
+) -> LineChart:
     """Curves by name, each the places across and the values of its points; there must be a point.
 
-    A curve of one point is drawn as a short line.
+    A curve of one point is drawn as a short line. `names` number the lines, alike in all charts that get the same ones;
+    without them each chart counts its own.
     """
+    numbers = {name: number for number, name in enumerate(names or curves, 1)}
     across = [x for xs, _ in curves.values() for x in xs]
     left, right = min(across), max(across)
     low, high = _reach(sorted(y for _, ys in curves.values() for y in ys))
@@ -77,7 +82,7 @@ def line_chart(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) ->
         if len(points) == 1:
             [(x, y)] = points
             points = [(max(x - MARK, 0), y), (min(x + MARK, BOX), y)]
-        lines.append(Line(name, " ".join(f"{x:.0f},{y:.0f}" for x, y in points)))
+        lines.append(Line(name, " ".join(f"{x:.0f},{y:.0f}" for x, y in points), numbers[name]))
     return LineChart(lines, _ticks(left, right), _ticks(low, high, down=True))
 
 

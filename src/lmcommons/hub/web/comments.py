@@ -14,9 +14,9 @@ from starlette.responses import RedirectResponse, Response
 from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed
 from lmcommons.hub.community.attachments import VIDEO_LIMIT, file_name
-from lmcommons.hub.community.discussions import COMMENTS
 from lmcommons.hub.community.line_comments import Thread
 from lmcommons.hub.community.mentions import MENTION
+from lmcommons.hub.community.threads import COMMENTS
 from lmcommons.hub.database.tables import (
     Attachment,
     Discussion,
@@ -200,12 +200,16 @@ def attachment(name: str, kept: Attachment) -> str:
 
 @dataclass(frozen=True)
 class Draft:
-    """A text that is being written: what there is of it, how it would look, and why it was not taken."""
+    """A text that is being written: what there is of it, how it would look, and why it was not taken.
+
+    `where` is the address that its form goes to: of the forms of a page, one has it.
+    """
 
     text: str = ""
     preview: Markup | None = None
     error: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
 
     @property
     def status(self) -> int:
@@ -237,6 +241,11 @@ def take(
         return shown(replace(draft, error=error.message))
 
 
+def refused(request: Request, form: Form, error: HubError) -> Draft:
+    """What a short form brought, and why it was not taken."""
+    return Draft(form.get("text", ""), None, error.message, form, request.url.path)
+
+
 def _written(request: Request, repository: Repository, form: Form, files: Files) -> Draft:
     """What a form brings: its text with the files that came with it; `preview` only where that was asked for."""
     text = form.get("text", "").replace("\r\n", "\n")
@@ -252,7 +261,7 @@ def _written(request: Request, repository: Repository, form: Form, files: Files)
         hub: Hub = request.app.state.hub
         branch = hub.repositories.git(repository).default_branch
         preview = html(hub, text, repository, branch, hub.mentions.known([text])) if text.strip() else Markup()
-    return Draft(text, preview, error, form)
+    return Draft(text, preview, error, form, request.url.path)
 
 
 def discussion_address(repository: Repository, number: int, event: DiscussionEvent | None = None) -> str:

@@ -1,4 +1,10 @@
-"""Numbers and sizes for people, in three digits; the same in every language."""
+"""Numbers and sizes for people; the same in every language."""
+
+import re
+from decimal import Decimal
+
+BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+WRITTEN_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?b|)", re.ASCII | re.IGNORECASE)
 
 
 def count(number: int) -> str:
@@ -8,7 +14,26 @@ def count(number: int) -> str:
 
 def size(number: int) -> str:
     """A number of bytes in three digits and decimal units: 950 B, 12.3 kB, 4.1 MB."""
-    return _scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"), " ")
+    return _scaled(number, BYTES, " ")
+
+
+def exact_size(number: int) -> str:
+    """A number of bytes in decimal units with all its digits, of which `parse_size` makes the same number."""
+    power = min((len(str(number)) - 1) // 3, len(BYTES) - 1)
+    return f"{(Decimal(number) / 1000**power).normalize():f} {BYTES[power]}"
+
+
+def parse_size(text: str) -> int:
+    """The number of bytes that `50 GB`, `1.5TB` or `1000` says.
+
+    Raises:
+        ValueError: it says none.
+    """
+    found = WRITTEN_SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(text)
+    units = [unit.lower() for unit in BYTES]
+    return int(Decimal(found[1]) * 1000 ** units.index(found[2].lower() or "b"))
 
 
 def _scaled(number: float, units: tuple[str, ...], space: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from lmcommons.hub.accounts.sign_in import COOKIE, SESSION_LIFE
+from lmcommons.hub.accounts.browser_sessions import COOKIE, SESSION_LIFE
 from lmcommons.hub.errors import HubError, Unauthorized
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.rendering import page

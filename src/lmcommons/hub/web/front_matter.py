@@ -1,7 +1,7 @@
 """The front matter of a Markdown file as a side panel shows it: its fields, or the line at which it is not YAML."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,11 @@ def front_matter(card: str) -> FrontMatter | None:
         return FrontMatter(error=str(error), lines=_around(card, error.line) if error.line else ())
     except ValueError as error:
         return FrontMatter(error=str(error))
+    return fields_of(metadata)
+
+
+def fields_of(metadata: Mapping[str, Any]) -> FrontMatter:
+    """Fields with their values, as many and as much of each as is shown."""
     return FrontMatter([(name[:MAX_VALUE], _values(value)) for name, value in list(metadata.items())[:MAX_FIELDS]])
 
 

@@ -8,6 +8,7 @@ from lmcommons.hub.repos.lineage import Edge, Key, Node, Walk
 
 WIDTH, HEIGHT = 200, 46  # of a box, in pixels
 ACROSS, DOWN, MARGIN = 70, 16, 8  # between boxes, and around all
+BELOW = 40  # under boxes, towards which an arrow that leads back bends
 COLUMN = 12  # boxes of a column that are drawn
 LETTERS = 26  # of a name, on a line of a box
 
@@ -58,6 +59,8 @@ def graph(walk: Walk) -> Graph:
             x, y = MARGIN + place * (WIDTH + ACROSS), top + row * (HEIGHT + DOWN)
             boxes[node.key] = Box(node, x, y, *_lines(node.name))
     edges = [edge for edge in walk.edges.values() if edge.source in boxes and edge.target in boxes]
+    if any(boxes[edge.target].x <= boxes[edge.source].x for edge in edges):
+        height += BELOW - MARGIN
     return Graph(
         list(boxes.values()),
         [Arrow(edge, _path(boxes[edge.source], boxes[edge.target])) for edge in edges],
@@ -108,8 +111,11 @@ def _fitting(text: str) -> str:
 
 
 def _path(source: Box, target: Box) -> str:
-    """A curve that leaves to the right and arrives from the left, wherever the boxes lie."""
+    """A curve that leaves to the right and arrives from the left; one that leads back goes from below to below."""
+    if target.x <= source.x:
+        x, to_x, low = source.x + WIDTH // 2, target.x + WIDTH // 2, max(source.y, target.y) + HEIGHT + BELOW
+        return f"M{x},{source.y + HEIGHT}C{x},{low} {to_x},{low} {to_x},{target.y + HEIGHT + 2}"
     x, y = source.x + WIDTH, source.y + HEIGHT // 2
     to_x, to_y = target.x - 2, target.y + HEIGHT // 2
-    bend = max(ACROSS // 2, (to_x - x) // 2) if to_x > x else ACROSS
+    bend = max(ACROSS // 2, (to_x - x) // 2)
     return f"M{x},{y}C{x + bend},{y} {to_x - bend},{to_y} {to_x},{to_y}"

@@ -10,9 +10,16 @@ from pygments.lexers import TextLexer, get_lexer_by_name, get_lexer_for_filename
 from pygments.token import STANDARD_TYPES
 from pygments.util import ClassNotFound
 
+# Signs that turn the order of a line, so that it reads as something else: https://trojansource.codes
+TURNS = {code: f"<U+{code:04X}>" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 CLASSES = frozenset(filter(None, STANDARD_TYPES.values()))
 MAX_HIGHLIGHTED = 100_000  # characters; colours for more would cost over half a second of processor time
 _FORMATTER = HtmlFormatter(nowrap=True)
+
+
+def visible(text: str) -> str:
+    """The text with names in the place of signs that would show it in another order than programs read it."""
+    return text.translate(TURNS)
 
 
 def block(text: str, language: str) -> Markup:
@@ -20,14 +27,14 @@ def block(text: str, language: str) -> Markup:
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
-        return escape(text)
-    return _coloured(text, lexer)
+        return escape(visible(text))
+    return _coloured(visible(text), lexer)
 
 
 @lru_cache(maxsize=16)
 def lines(text: str, filename: str) -> list[Markup]:
     """A file's lines, each with balanced tags, without line ends; the language is guessed from `filename`."""
-    text = text.removesuffix("\n") + "\n"
+    text = visible(text.removesuffix("\n") + "\n")
     try:
         lexer = get_lexer_for_filename(filename, stripnl=False)
     except ClassNotFound:

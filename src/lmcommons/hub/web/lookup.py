@@ -15,6 +15,7 @@ from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.markdown import Place
 from lmcommons.hub.web.visitors import visitor
 
+ROW_DIGITS = 18  # of a number that a database keeps in 64 bits
 LISTED = (RepositoryType.MODEL, RepositoryType.DATASET)  # spaces are kept, and have no pages
 
 
@@ -60,6 +61,17 @@ def page_number(request: Request) -> int:
     text = request.query_params.get("page", "1")
     if not re.fullmatch("[1-9][0-9]{0,3}", text):
         raise BadRequest("page={text} is not a page: it is a number from 1 to 9999", text=text[:20])
+    return int(text)
+
+
+def row_number(name: str, text: str) -> int:
+    """The number of something stored, which the field or parameter `name` of a request gives.
+
+    Raises:
+        BadRequest: it is no number, or none that anything can have.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= ROW_DIGITS):
+        raise BadRequest("{name}={text} is not the number of anything here", name=name, text=text[:20])
     return int(text)
 
 

@@ -32,20 +32,28 @@ MAX_TAGS = 20_000  # of raw HTML: the parser's time for elements within each oth
 MAX_PARAGRAPH = 5_000  # characters; links and emphasis in more would cost time that grows with the square
 CACHE_LIMIT = 32_000_000  # characters of HTML that are kept
 ID_PREFIX = "card-"  # keeps a card's anchors apart from the page's own
-BARE_ADDRESS = re.compile(r"(?<![A-Za-z0-9])https?://[!#-;=?-~]*[A-Za-z0-9/#=&%+_~-]")  # ends before 。 and the like
+BARE_ADDRESS = re.compile(  # ends before 。 and the like
+    r"(?<![A-Za-z0-9])(?:https?://|(?P<www>www\.(?=[A-Za-z0-9])))[!#-;=?-~]*[A-Za-z0-9/#=&%+_~-]"
+    r"|(?<![A-Za-z0-9.+_-])(?P<mail>[A-Za-z0-9.+_-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?![A-Za-z0-9@])"
+)
+SIDES = ("left", "center", "right")
+RAW_SIDE = re.compile(r"(<[a-z][a-z0-9]*\b[^<>]*?)\salign\s*=\s*[\"']?(left|center|right)\b[\"']?", re.IGNORECASE)
+RAW_HEADING = re.compile(r"(</?h)([1-5])\b", re.IGNORECASE)
+# As the sanitiser writes them.
+NOT_SHOWN = re.compile(r'<img(?: (?:alt="([^"]*)"|(?!src=)[a-z]+="[^"]*"))*>')
+HEADING = re.compile(r'(<(h[2-6])(?: class="[a-z]*")? id="([^"]*)".*?)(</\2>)', re.DOTALL)
 MARK, TAG = re.compile(r"[!-/:-@\[-`{-~\n]"), re.compile("<")
 EMBEDDED_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 
 ALERTS = ("note", "tip", "important", "warning", "caution")
 CLASSES = {
-    "span": set(highlight.CLASSES),
-    "th": {"left", "center", "right"},
-    "td": {"left", "center", "right"},
+    **{tag: set(SIDES) for tag in ("h1", "h2", "h3", "h4", "h5", "h6", "img", "table", "th", "td", "tr")},
+    "span": {"elsewhere", *highlight.CLASSES},
     "ul": {"contains-task-list"},
     "li": {"task-list-item"},
     "section": {"footnotes"},
-    "p": {"markdown-alert-title"},
-    "div": {"scroll", "markdown-alert", *(f"markdown-alert-{kind}" for kind in ALERTS)},
+    "p": {"markdown-alert-title", *SIDES},
+    "div": {"scroll", "markdown-alert", *(f"markdown-alert-{kind}" for kind in ALERTS), *SIDES},
 }
 TAGS = (set(nh3.ALLOWED_TAGS) | {"input", "section"} | math.ATTRIBUTES.keys()) - {"area", "map"}
 ATTRIBUTES = copy.deepcopy(nh3.ALLOWED_ATTRIBUTES) | math.ATTRIBUTES
@@ -122,19 +130,20 @@ def _render(markdown: str, place: Place) -> Markup:
             return None
         return value
 
-    return Markup(  # noqa: S704 - sanitised here
-        nh3.clean(
-            _MARKDOWN.render(markdown),
-            tags=TAGS,
-            attributes=ATTRIBUTES,
-            attribute_filter=keep,
-            allowed_classes=CLASSES,
-            set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "✓"}},
-            url_schemes={"http", "https", "mailto", "data"},
-            link_rel="nofollow noopener",
-            id_prefix=ID_PREFIX,
-        )
+    clean = nh3.clean(
+        _MARKDOWN.render(markdown),
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        attribute_filter=keep,
+        allowed_classes=CLASSES,
+        set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "✓"}},
+        url_schemes={"http", "https", "mailto", "data"},
+        link_rel="nofollow noopener",
+        id_prefix=ID_PREFIX,
     )
+    named = NOT_SHOWN.sub(lambda found: f'<span class="elsewhere">{found[1]}</span>' if found[1] else "", clean)
+    linked = HEADING.sub(r'\1<a class="anchor" href="#\3" aria-hidden="true" tabindex="-1"></a>\4', named)
+    return Markup(linked)  # noqa: S704 - sanitised here
 
 
 def _link(target: str, place: Place) -> str | None:
@@ -172,7 +181,10 @@ def _leave_long_paragraphs(state: StateCore) -> None:
 
 
 def _arrange(state: StateCore) -> None:
-    """Headings go below the page's own and get ids; alignment becomes a class, as inline style is not allowed."""
+    """Headings go below the page's own and get ids; alignment becomes a class, as inline style is not allowed.
+
+    Blocks of code in the language `math` are formulas, as on GitHub.
+    """
     anchors: Counter[str] = Counter()
     for position, token in enumerate(state.tokens):
         if token.type in ("heading_open", "heading_close"):
@@ -186,6 +198,19 @@ def _arrange(state: StateCore) -> None:
             token.attrs = {"class": str(style).removeprefix("text-align:")}
         elif token.type == "inline":
             token.children = list(_link_addresses(token.children or []))
+            for child in token.children:
+                if child.type == "html_inline":
+                    child.content = _plain_html(child.content)
+        elif token.type == "html_block":
+            token.content = _plain_html(token.content)
+        elif token.type == "fence" and token.info.strip() == "math":
+            token.type, token.markup = "math_block", "$$"
+
+
+def _plain_html(html: str) -> str:
+    """Raw HTML with headings below the page's own, and classes for alignment, which HTML has no attribute for now."""
+    lowered = RAW_HEADING.sub(lambda found: f"{found[1]}{int(found[2]) + 1}", html)
+    return RAW_SIDE.sub(lambda found: f'{found[1]} class="{found[2].lower()}"', lowered)
 
 
 def _slug(heading: Token) -> str:
@@ -195,17 +220,18 @@ def _slug(heading: Token) -> str:
 
 
 def _link_addresses(children: list[Token]) -> Iterator[Token]:
-    """Make bare web addresses links, outside of links."""
+    """Make bare addresses, of pages and of mail, links, outside of links."""
     depth = 0
     for token in children:
         depth += token.nesting if token.type in ("link_open", "link_close") else 0
-        if token.type != "text" or depth or "://" not in token.content:
+        if token.type != "text" or depth:
             yield token
             continue
         start = 0
         for found in BARE_ADDRESS.finditer(token.content):
+            scheme = "http://" if found["www"] else "mailto:" if found["mail"] else ""
             yield Token("text", "", 0, content=token.content[start : found.start()])
-            yield Token("link_open", "a", 1, attrs={"href": found[0]})
+            yield Token("link_open", "a", 1, attrs={"href": scheme + found[0]})
             yield Token("text", "", 0, content=found[0])
             yield Token("link_close", "a", -1)
             start = found.end()

@@ -1,8 +1,9 @@
-r"""Formulas in Markdown as MathML, which browsers draw by themselves: `$…$` and `\(…\)` in a line, `$$…$$` and `\[…\]`.
+r"""Formulas in Markdown as MathML, which browsers draw by themselves: `$…$`, `\(…\)`, `$$…$$`, `\[…\]`, and "$`…`$".
 
 What cannot be read is shown as its source.
 """
 
+import re
 from collections.abc import Sequence
 from html import escape, unescape
 from typing import Any
@@ -16,8 +17,10 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 MAX_FORMULA = 2_000  # characters
 MAX_FORMULAS, MAX_IN_ALL = 2_000, 100_000  # of a text, and their characters
-BRACKETS = {r"\(": r"\)", r"\[": r"\]"}
+BRACKETS = {r"\(": r"\)", r"\[": r"\]", "$`": "`$"}
 DISPLAYED = ("$$", r"\[")
+
+LINES = re.compile(r"\\(begin|end)\{(?:aligned|gathered|equation\*?|multline\*?)\}(?:\[[bct]\])?")
 
 # Presentation elements of MathML Core (https://www.w3.org/TR/mathml-core/), of which none links, loads or runs.
 _SCRIPTS, _TABLES = ("mover", "munder", "munderover"), ("mtable", "mtr", "mtd")
@@ -46,7 +49,7 @@ def math_plugin(parser: MarkdownIt) -> None:
         allow_blank_lines=False,
         double_inline=True,
     )
-    parser.inline.ruler.before("escape", "math_brackets", _brackets)
+    parser.inline.ruler.before("math_inline", "math_brackets", _brackets)
     for kind in ("math_inline", "math_inline_double", "math_block"):
         parser.add_render_rule(kind, _render)
 
@@ -79,7 +82,10 @@ def _render(renderer: Any, tokens: Sequence[Token], position: int, options: Any,
 
 
 def _mathml(latex: str, display: str) -> str:
+    latex = LINES.sub(r"\\\1{align*}", latex)
     element = convert_to_element(latex, display=display)
+    if element.find(".//mspace[@linebreak]") is not None:  # which browsers do not obey
+        element = convert_to_element(rf"\begin{{align*}}{latex}\end{{align*}}", display=display)
     for part in element.iter():  # it writes signs as entities, and the words of \text as they are
         part.text = unescape(part.text) if part.text else None
     return ElementTree.tostring(element, encoding="unicode")

@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from lmcommons.hub import addresses
+from lmcommons.hub.accounts.browser_sessions import COOKIE, form_secret
 from lmcommons.hub.accounts.permissions import Action, allowed
-from lmcommons.hub.accounts.sign_in import COOKIE, form_secret
 from lmcommons.hub.database.tables import Repository
 from lmcommons.hub.errors import NotFound
 from lmcommons.hub.repos import patches
-from lmcommons.hub.web import formatting
+from lmcommons.hub.web import formatting, highlight
 from lmcommons.hub.web.assets import ASSETS, static
 from lmcommons.hub.web.language import language_of
-from lmcommons.hub.web.visitors import visitor_known
+from lmcommons.hub.web.visitors import present_page, visitor_known
 from lmcommons.hub.words import LANGUAGES, translated, translations
 
 CONTENT_SECURITY_POLICY = (
@@ -54,7 +54,7 @@ def text(request: Request, template: str, **values: Any) -> str:
             hub_url=hub.settings.public_url,
             ssh_url=hub.settings.ssh_url,
             ssh_fingerprint=lambda: hub.keys.host_key.get_fingerprint(),
-            address=addresses.raw_path(request) + (f"?{request.url.query}" if request.url.query else ""),
+            address=present_page(request),
             visitor=seen_by,
             may=lambda action, target: allowed(seen_by, Action(action), target),
             can_try=hub.trials.can_try,
@@ -175,6 +175,7 @@ def _environment(language: str) -> Environment:
         "count": formatting.count,
         "duration": partial(_duration, language=language),
         "date": partial(_date, language=language),
+        "exact_size": formatting.exact_size,
         "lines": patches.lines,
         "initials": formatting.initials,
         "number": partial(numbers.format_decimal, locale=language),
@@ -182,6 +183,7 @@ def _environment(language: str) -> Environment:
         "short": _short,
         "size": formatting.size,
         "steps": _steps,
+        "visible": highlight.visible,
     }
     environment.globals |= {
         "static": static,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -108,13 +108,16 @@ class _Parts:
             "on_part_end": self._end_part,
             "on_end": self._end,
         }
-        self._parser = MultipartParser(options[b"boundary"], callbacks)
+        try:
+            self._parser = MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:  # a boundary that is too long
+            raise BadRequest("The form cannot be read: {reason}", reason=error) from error
 
     def write(self, block: bytes) -> None:
         """Take the next part of the body."""
         try:
             self._parser.write(block)
-        except (MultipartParseError, UnicodeDecodeError) as error:
+        except (FormParserError, UnicodeDecodeError) as error:
             raise BadRequest("The form cannot be read: {reason}", reason=error) from error
 
     def finish(self) -> None:

@@ -8,9 +8,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from lmcommons.hub.accounts.browser_sessions import COOKIE, is_own_form
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor
-from lmcommons.hub.accounts.sign_in import COOKIE, is_own_form
+from lmcommons.hub.addresses import raw_path
 from lmcommons.hub.errors import BadRequest, Forbidden, TooLarge
 from lmcommons.hub.rooms import Hub
 
@@ -24,7 +25,7 @@ def visitor(request: Request) -> Actor:
     if not hasattr(request.state, "visitor"):
         hub: Hub = request.app.state.hub
         cookie = request.cookies.get(COOKIE)
-        request.state.visitor = hub.sign_in.actor(cookie)
+        request.state.visitor = hub.browser_sessions.actor(cookie)
         request.state.account = request.state.visitor.name
         if cookie and request.state.visitor.account_id is not None:
             hub.limits.remember(digest(cookie), request.state.visitor.account_id)
@@ -55,6 +56,13 @@ def local(address: str) -> str:
     """The address, where it is one of this hub's pages; else the first page."""
     is_local = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
     return address if is_local else "/"
+
+
+def present_page(request: Request) -> str:
+    """The address of the page that the visitor has open: the one asked for, or the one whose form was sent."""
+    if request.method == "POST":
+        return local("/" + request.headers.get("referer", "").partition("://")[2].partition("/")[2])
+    return local(raw_path(request) + (f"?{request.url.query}" if request.url.query else ""))
 
 
 def form_handler(
@@ -111,7 +119,7 @@ def answer_once(request: Request, form: Form, answer: Callable[[Request, Form], 
 
 
 async def read_form(request: Request) -> Form:
-    """The fields of a form that is no file.
+    """The fields of a form that is no file. Browsers send each end of a line as CRLF; rooms get what was typed.
 
     Raises:
         TooLarge: it is past the limit. BadRequest: it cannot be read.
@@ -122,9 +130,10 @@ async def read_form(request: Request) -> Form:
         if len(body) > FORM_LIMIT:
             raise TooLarge("The form is larger than {limit:,} bytes", limit=FORM_LIMIT)
     try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_LIMIT, errors="strict"))
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_LIMIT, errors="strict")
     except ValueError as error:
         raise BadRequest("Expected a form of at most {limit} fields", limit=FIELDS_LIMIT) from error
+    return {name: value.replace("\r\n", "\n") for name, value in fields}
 
 
 def _refuse_other_sites(request: Request) -> None:
@@ -133,5 +142,6 @@ def _refuse_other_sites(request: Request) -> None:
     origin = request.headers.get("origin")
     if request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none") and origin is None:
         return
-    if urlsplit(origin or "").netloc not in (request.headers.get("host"), urlsplit(hub.settings.public_url).netloc):
+    own = (request.headers.get("host"), urlsplit(hub.settings.public_url).netloc)
+    if (origin or "").partition("://")[2] not in own:  # an origin is a scheme and a host, and nothing more
         raise Forbidden("This form was sent from another site")

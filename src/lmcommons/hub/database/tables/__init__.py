@@ -12,11 +12,12 @@ from lmcommons.hub.database.tables.accounts import (
     Membership,
     OrganisationInvitation,
     Role,
+    SecurityNotice,
     SentForm,
     Token,
     TokenRole,
 )
-from lmcommons.hub.database.tables.base import Mailed, Table, UtcDateTime, now
+from lmcommons.hub.database.tables.base import Mailed, Progress, Queued, Table, UtcDateTime, now
 from lmcommons.hub.database.tables.buckets import Bucket, BucketChange, BucketFile, ChangeKind, FormerBucketName
 from lmcommons.hub.database.tables.community import (
     Attachment,
@@ -54,7 +55,7 @@ from lmcommons.hub.database.tables.repositories import (
 )
 from lmcommons.hub.database.tables.reviews import Emoji, Reaction, ReviewRequest, Verdict
 from lmcommons.hub.database.tables.runs import RunCurve, RunState, TrainingRun
-from lmcommons.hub.database.tables.statistics import Progress, SplitStatistics
+from lmcommons.hub.database.tables.statistics import SplitStatistics
 from lmcommons.hub.database.tables.two_factor import RecoveryCode, TwoFactor
 from lmcommons.hub.database.tables.xet import XetChunk, XetFile, XetGeneration, XetLink, XetSender, XetTerm, XetXorb
 
@@ -105,6 +106,7 @@ __all__ = [
     "OrganisationInvitation",
     "PathCommit",
     "Progress",
+    "Queued",
     "Reaction",
     "Reason",
     "RecoveryCode",
@@ -120,6 +122,7 @@ __all__ = [
     "Role",
     "RunCurve",
     "RunState",
+    "SecurityNotice",
     "SentForm",
     "SplitStatistics",
     "SshKey",

@@ -170,3 +170,13 @@ class MailLink(Mailed, Table):
     sha256: Mapped[str] = mapped_column(String(64), unique=True)  # of the code
     expires_at: Mapped[datetime]
     account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class SecurityNotice(Mailed, Table):
+    """A mail that tells of changes to how an account signs in, from `created_at` on: the log has what they were."""
+
+    __tablename__ = "security_notices"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), unique=True)
+    address: Mapped[str] = mapped_column(String(254))  # that the account had before the first of them
+    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)

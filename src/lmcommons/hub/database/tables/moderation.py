@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
-from lmcommons.hub.database.tables.base import Table, now
+from lmcommons.hub.database.tables.base import SaidOrWritten, Table, now
 
 
 class ReportedKind(StrEnum):
@@ -67,6 +67,6 @@ class ModerationReport(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int] = mapped_column(ForeignKey("moderation_cases.id", ondelete="CASCADE"), index=True)
     reporter_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
-    reason: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(SaidOrWritten)
     created_at: Mapped[datetime] = mapped_column(default=now)
     reporter: Mapped[Account | None] = relationship(lazy="joined")

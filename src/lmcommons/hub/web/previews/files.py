@@ -9,13 +9,15 @@ from typing import BinaryIO, Literal
 from markupsafe import Markup
 
 from lmcommons.hub.errors import EntryNotFound, Malformed
-from lmcommons.hub.repos import cards, curves, images
+from lmcommons.hub.repos import cards, curves, gguf, images
 from lmcommons.hub.repos.git import Entry
 from lmcommons.hub.web import highlight, markdown
-from lmcommons.hub.web.front_matter import FrontMatter, front_matter
+from lmcommons.hub.web.front_matter import FrontMatter, fields_of, front_matter
 from lmcommons.hub.web.previews.curves import Curves, draw
+from lmcommons.hub.web.previews.notebooks import notebook
 from lmcommons.hub.web.previews.rows import TABLES, Table, table
-from lmcommons.hub.web.previews.tensors import Group, sharded, tensors
+from lmcommons.hub.web.previews.tensors import Group, quantised, sharded, tensors
+from lmcommons.hub.words import Words
 
 MAX_TEXT = 512 << 10  # bytes of a text that are read
 MAX_MARKDOWN = 4 * markdown.MAX_MARKDOWN + cards.METADATA_LIMIT  # bytes of a Markdown file that are read
@@ -25,7 +27,7 @@ MAX_IMAGE, MAX_PIXELS = 20 << 20, 50_000_000  # bytes, and width times height, t
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"))
 
-Kind = Literal["text", "markdown", "image", "rows", "tensors", "curves", "empty", "binary", "absent"]
+Kind = Literal["text", "markdown", "image", "rows", "tensors", "gguf", "curves", "empty", "binary", "absent"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,11 @@ def _special(
         return _index(entry, file, open_content, query.get("within", ""))
     if curves.is_curves(name):
         return Preview("curves", curves=draw(curves.read(name, file), query.get("tag")))
+    if suffix == ".gguf":
+        return _gguf(gguf.read(file))
+    if suffix == ".ipynb":
+        html, is_whole = notebook(file, place)
+        return Preview("markdown", html=html, partial=not is_whole)
     if suffix in TABLES:
         found = table(file, suffix, page)
         return Preview("rows", table=found, more=found.more, partial=found.total is None)
@@ -139,8 +146,19 @@ def _special(
     return None
 
 
+def _gguf(header: gguf.Header) -> Preview:
+    said = {
+        name: Words("an array of {count:,}", count=value.count) if isinstance(value, gguf.Values) else value
+        for name, value in header.metadata.items()
+    }
+    return Preview("gguf", tensors=quantised(header), front=fields_of(said))
+
+
 def _image(entry: Entry, file: BinaryIO) -> Preview:
     size = images.dimensions(file)
+    file.seek(0)
+    if size is None and not entry.path.lower().endswith(".svg") and images.media_type(file.read(16)) is None:
+        raise Malformed("it is not the image that its name says")
     if entry.size > MAX_IMAGE:
         raise Malformed("an image of more than {limit:,} bytes is not shown here", limit=MAX_IMAGE)
     if size is not None and size[0] * size[1] > MAX_PIXELS:

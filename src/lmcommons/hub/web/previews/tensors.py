@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import BinaryIO
 
-from lmcommons.hub.repos import safetensors
+from lmcommons.hub.repos import gguf, safetensors
 from lmcommons.hub.repos.tensors import Tensor, layout
 
 ROWS = 400  # tensors and groups of a page; what finds no room is a link to a page of its own
@@ -63,6 +63,11 @@ def sharded(index: BinaryIO, open_shard: Callable[[str], BinaryIO], within: str)
                 found.append(Tensor(name, tensor["dtype"], tuple(tensor["shape"]), *tensor["data_offsets"]))
                 shards[name] = shard
     return _tree(found, within), shards
+
+
+def quantised(header: gguf.Header) -> Group:
+    """The same of a GGUF file, of whose tensors only names, types and shapes are known."""
+    return _tree([Tensor(tensor.name, tensor.type, tensor.shape, 0, 0) for tensor in header.tensors], "")
 
 
 def _tree(found: list[Tensor], within: str) -> Group:

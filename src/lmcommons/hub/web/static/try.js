@@ -6,13 +6,17 @@ const output = document.getElementById("answer");
 const place = output.closest("section");
 const failure = document.getElementById("failure");
 const stop = document.getElementById("stop");
+const waits = document.getElementById("waiting");
+const nothing = document.getElementById("nothing");
 let asking = null;
 
 function show(kind, data) {
   if (kind === "piece") {
     output.textContent += data.text;
     place.hidden = false;
+    waits.hidden = true;
   }
+  if (kind === "end") nothing.hidden = output.textContent.trim() !== "";
   if (kind === "failed") fail(data.message);
 }
 
@@ -42,7 +46,9 @@ async function ask(event) {
   asking = new AbortController();
   output.textContent = "";
   failure.hidden = true;
+  nothing.hidden = true;
   place.hidden = true;
+  waits.hidden = false;
   place.setAttribute("aria-busy", "true");
   stop.hidden = false;
   try {
@@ -58,6 +64,8 @@ async function ask(event) {
     if (error.name !== "AbortError") fail(form.dataset.lost);
   } finally {
     asking = null;
+    waits.hidden = true;
+    if (document.activeElement === stop) form.querySelector("button.button").focus(); // a hidden button keeps none
     stop.hidden = true;
     place.removeAttribute("aria-busy");
   }

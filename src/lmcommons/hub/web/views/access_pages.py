@@ -10,7 +10,7 @@ from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.database.tables import AccessStatus, RepositoryType
 from lmcommons.hub.errors import BadRequest, HubError
-from lmcommons.hub.web.lookup import repository_of
+from lmcommons.hub.web.lookup import repository_of, row_number
 from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.visitors import Form, form_handler, visitor
 
@@ -39,7 +39,7 @@ def grant(request: Request, form: Form, kind: RepositoryType) -> Response:
     try:
         hub.access.grant(visitor(request), repository, form.get("user", "").strip())
     except HubError as error:
-        return _page(request, kind, error)
+        return _page(request, kind, error, user=form.get("user", ""))
     return RedirectResponse(f"{addresses.repository(repository)}/access?status=accepted", 303)
 
 
@@ -49,14 +49,12 @@ def _status(text: str) -> AccessStatus:
     return AccessStatus(text)
 
 
-def _page(request: Request, kind: RepositoryType, error: HubError | None = None) -> Response:
+def _page(request: Request, kind: RepositoryType, error: HubError | None = None, *, user: str = "") -> Response:
     hub, repository, git = repository_of(request, kind, Action.MANAGE)
     status = _status(request.query_params.get("status", AccessStatus.PENDING))
-    after = request.query_params.get("after", "0")
-    if not after.isascii() or not after.isdecimal() or len(after) > 12:
-        raise BadRequest("after={after} is not the number of a request", after=after[:20])
+    after = row_number("after", request.query_params.get("after", "0"))
     gated = bool(repository.gated)
-    found = hub.access.requests(visitor(request), repository, status, after=int(after)) if gated else []
+    found = hub.access.requests(visitor(request), repository, status, after=after) if gated else []
     return page(
         request,
         "repository/access.html",
@@ -67,6 +65,7 @@ def _page(request: Request, kind: RepositoryType, error: HubError | None = None)
         requests=found[:SHOWN],
         more=found[SHOWN - 1].id if len(found) > SHOWN else None,
         standing=status,
+        user=user,
         error=error and error.message,
     )
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,18 +13,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from lmcommons.hub.accounts.permissions import Action, allowed
 from lmcommons.hub.community.discussions import HIDING, Listing
 from lmcommons.hub.community.line_comments import Thread
-from lmcommons.hub.community.reviews import Standing
 from lmcommons.hub.database.tables import (
-    Account,
     Discussion,
     DiscussionEvent,
     DiscussionEventKind,
-    DiscussionStatus,
     Repository,
     RepositoryType,
-    Verdict,
 )
-from lmcommons.hub.errors import RevisionNotFound
 from lmcommons.hub.repos.git import GitRepository
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.comments import (
@@ -46,9 +41,7 @@ from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 PAGE = 30  # discussions
 LINES = 60  # of a discussion
 FORM_LIMIT = 64 << 20  # bytes of a comment with its files
-
-# Of each tab: which discussions are under it.
-STATUSES = {"open": "open", "closed": "closed", "all": "all"}
+SEARCH_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,11 @@ class Place:
     discussion: Discussion
 
     @property
+    def base(self) -> str:
+        """The address of its page."""
+        return discussion_address(self.repository, self.discussion.number)
+
+    @property
     def values(self) -> dict[str, Any]:
         """What the templates of all its pages need."""
         return {
@@ -68,35 +66,11 @@ class Place:
             "repository": self.repository,
             "branch": self.git.default_branch,
             "discussion": self.discussion,
-            "base": discussion_address(self.repository, self.discussion.number),
+            "base": self.base,
             "empty": Draft(),  # of texts that nobody is writing
             "symbols": SYMBOLS,
             "hiding": HIDING,
         }
-
-
-@dataclass(frozen=True)
-class Checks:
-    """What speaks for and against merging a pull request; with `gone`, the branch it is for was removed."""
-
-    conflicts: Sequence[str] = ()
-    ahead: int = 0
-    behind: int = 0
-    gone: bool = False
-    results: int = 0  # of evaluations, that its files state
-    head: str | None = None  # its last commit; reviews may be of earlier ones
-    standings: Sequence[Standing] = ()
-    asked: Sequence[Account] = ()
-
-    @property
-    def waiting(self) -> list[str]:
-        """Who asked for changes and did not approve since."""
-        return [each.reviewer.name for each in self.standings if each.verdict is Verdict.REQUEST_CHANGES]
-
-    @property
-    def may_merge(self) -> bool:
-        """Whether git could merge it."""
-        return not self.gone and not self.conflicts and self.ahead > 0
 
 
 def place_of(request: Request, kind: RepositoryType, action: Action = Action.SEE) -> Place:
@@ -114,12 +88,9 @@ def listing(request: Request, kind: RepositoryType) -> Response:
     number = page_number(request)
     asked = request.query_params
     status, what = asked.get("status", "open"), asked.get("type", "all")
-    query = Listing(what, status, asked.get("author") or None, (number - 1) * PAGE, PAGE)
+    search = asked.get("search", "").strip()[:SEARCH_LIMIT]
+    query = Listing(what, status, asked.get("author") or None, search, (number - 1) * PAGE, PAGE)
     found, total = hub.discussions.listing(repository, query)
-    counts = {
-        each: hub.discussions.listing(repository, replace(query, status=each, offset=0, limit=0))[1]
-        for each in STATUSES
-    }
     return page(
         request,
         "discussions/list.html",
@@ -128,7 +99,7 @@ def listing(request: Request, kind: RepositoryType) -> Response:
         branch=git.default_branch,
         discussions=found,
         total=total,
-        counts=counts,
+        counts=hub.discussions.counts(repository, query),
         query=query,
         **neighbours(request, number, more=number * PAGE < total),
     )
@@ -137,16 +108,17 @@ def listing(request: Request, kind: RepositoryType) -> Response:
 def thread(request: Request, kind: RepositoryType) -> Response:
     """A discussion, and what was said in it; in the box for an answer, the comment that the address asks to quote."""
     place = place_of(request, kind)
-    return show(request, place, Draft(_quoted(request, place)))
+    quoted = _quoted(request, place)
+    return show(request, place, Draft(quoted, where=f"{place.base}/comment") if quoted else Draft())
 
 
-def show(request: Request, place: Place, draft: Draft) -> Response:
-    """A page of a discussion's lines, with a comment that is being written."""
+def show(request: Request, place: Place, draft: Draft, at: str = "") -> Response:
+    """A page of a discussion's lines, that of the line `at`, with a text that is being written in one of its forms."""
     hub, discussion = place.hub, place.discussion
     threads = line_threads(place)
     outline = hub.discussions.outline(discussion)
     shown = [number for number, kind in outline if kind is not DiscussionEventKind.LINE or number in threads]
-    number = _page_of(request, shown, threads)
+    number = _page_of(request, shown, threads, at or request.query_params.get("at", ""))
     events = hub.discussions.events(discussion, only=shown[(number - 1) * LINES : number * LINES])
     speech = Speech(request, place.repository, place.git.default_branch, discussion)
     hub.notifications.saw(visitor(request), discussion)
@@ -160,7 +132,7 @@ def show(request: Request, place: Place, draft: Draft) -> Response:
         more=len(shown) - number * LINES,
         last=(len(shown) - 1) // LINES + 1,
         people=hub.discussions.people(discussion),
-        checks=checks(request, place) if discussion.is_pull_request else None,
+        checks=hub.checking.of(visitor(request), place.repository, discussion) if discussion.is_pull_request else None,
         watching=hub.notifications.choice(visitor(request), discussion),
         may_discuss=allowed(visitor(request), Action.DISCUSS, place.repository),
         may_change=_may_change(request, place),
@@ -173,22 +145,6 @@ def line_threads(place: Place) -> dict[int, Thread]:
     """What was said of lines of files, by the first comment."""
     said = place.hub.discussions.events(place.discussion, kind=DiscussionEventKind.LINE)
     return place.hub.line_comments.threads(place.repository, place.discussion, said)
-
-
-def checks(request: Request, place: Place) -> Checks:
-    """What speaks for and against merging."""
-    hub, repository, discussion = place.hub, place.repository, place.discussion
-    standings, asked = hub.reviews.standings(discussion), hub.reviews.asked(discussion)
-    if discussion.status not in (DiscussionStatus.OPEN, DiscussionStatus.DRAFT):
-        return Checks(standings=standings, asked=asked)
-    try:
-        conflicts = hub.pull_requests.proposal(visitor(request), repository, discussion, diff=False).conflicts
-        ahead, behind = hub.pull_requests.distance(repository, discussion)
-    except RevisionNotFound:
-        return Checks(gone=True, standings=standings, asked=asked)
-    results = hub.leaderboards.stated(repository, discussion.number)
-    results, head = hub.leaderboards.stated(repository, discussion.number), place.git.resolve(discussion.ref)
-    return Checks(conflicts, ahead, behind, False, results, head, standings, asked)
 
 
 def versions(request: Request, kind: RepositoryType) -> Response:
@@ -340,9 +296,8 @@ def _quoted(request: Request, place: Place) -> str:
     return "".join(f"> {line}\n" for line in lines) + "\n"
 
 
-def _page_of(request: Request, shown: Sequence[int], threads: Mapping[int, Thread]) -> int:
-    """The page that is asked for, or the one that a line is on."""
-    at = request.query_params.get("at", "")
+def _page_of(request: Request, shown: Sequence[int], threads: Mapping[int, Thread], at: str) -> int:
+    """The page that is asked for, or the one that the line `at` is on."""
     if "page" in request.query_params or not re.fullmatch("[0-9]{1,10}", at):
         return page_number(request)
     wanted = int(at)

@@ -1,14 +1,12 @@
 """Errors as a browser's user reads them."""
 
-from urllib.parse import urlsplit
-
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from lmcommons.hub.errors import HubError, TooManyRequests
 from lmcommons.hub.web.language import language_of
 from lmcommons.hub.web.rendering import HEADERS, page, wants_part
-from lmcommons.hub.web.visitors import local, visitor
+from lmcommons.hub.web.visitors import present_page, visitor
 from lmcommons.hub.words import translated
 
 UNWRITTEN = ("form", "once", "next")  # fields that a page fills in by itself
@@ -25,7 +23,6 @@ def error_page(request: Request, error: HubError) -> Response:
         return PlainTextResponse(line, error.status, {**HEADERS, "Cache-Control": "no-store"})
     if error.status < 500 and not isinstance(error, TooManyRequests):  # those must not cost a look into the database
         visitor(request)
-    address = urlsplit(request.headers.get("referer", "") if request.method == "POST" else str(request.url))
     return page(
         request,
         "error.html",
@@ -33,9 +30,10 @@ def error_page(request: Request, error: HubError) -> Response:
         message=error.message,
         seconds=error.headers.get("Retry-After"),
         identity=getattr(request.state, "id", None),
+        is_form=request.method == "POST",
         is_unsent=hasattr(request.state, "unsent"),
         texts=_texts(getattr(request.state, "unsent", {})),
-        back=local(f"{address.path}?{address.query}" if address.query else address.path),
+        back=present_page(request),
     )
 
 

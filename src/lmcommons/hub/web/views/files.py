@@ -5,7 +5,7 @@ from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import Action
@@ -29,8 +29,10 @@ def tree(request: Request, kind: RepositoryType) -> Response:
     revision, path = addresses.revision_and_path(request)
     number = page_number(request)
     head = git.describe(revision)
+    if path and git.entry(head.oid, path).type == "file":
+        return RedirectResponse(addresses.at(repository, "blob", revision, path), 303)
     start = (number - 1) * FOLDER_PAGE
-    entries = git.entries(head.oid, path, start=start, limit=FOLDER_PAGE + 1)
+    entries = git.entries(head.oid, path, folders_first=True, start=start, limit=FOLDER_PAGE + 1)
     if number > 1 and not entries:
         raise EntryNotFound("{path} has no page {number}", path=path or Words("The first folder"), number=number)
     shown = entries[:FOLDER_PAGE]
@@ -60,11 +62,14 @@ def blob(request: Request, kind: RepositoryType) -> Response:
     """A file."""
     hub, repository, git = repository_of(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
-    commit, entry = _file(git, repository, revision, path)
+    commit = git.resolve(revision)
+    entry = git.entry(commit, path)
+    if entry.type == "directory":
+        return RedirectResponse(addresses.at(repository, "tree", revision, path), 303)
     number = _page_of_line(request) or page_number(request)
     shown = preview(
         entry,
-        lambda path: hub.contents.open(repository, _file(git, repository, commit, path)[1]),
+        lambda path: hub.contents.open(repository, _file(git, repository, commit, path)),
         place(hub, repository, revision, path),
         page=number,
         query=request.query_params,
@@ -92,7 +97,7 @@ def tensor(request: Request, kind: RepositoryType) -> Response:
     """The statistics of a tensor of a safetensors file."""
     hub, repository, git = repository_of(request, kind, Action.READ)
     revision, path = addresses.revision_and_path(request)
-    _, entry = _file(git, repository, revision, path)
+    entry = _file(git, repository, git.resolve(revision), path)
     name = request.query_params.get("name", "")
     with hub.contents.open(repository, entry) as file:
         try:
@@ -135,17 +140,16 @@ def _bars(statistics: tensors.Statistics | None) -> Bars | None:
     return histogram(statistics.histogram.edges, statistics.histogram.counts)
 
 
-def _file(git: GitRepository, repository: Repository, revision: str, path: str) -> tuple[str, Entry]:
-    """The commit of a revision, and the file at `path` in it."""
-    commit = git.resolve(revision)
+def _file(git: GitRepository, repository: Repository, commit: str, path: str) -> Entry:
+    """The file at `path`."""
     entry = git.entry(commit, path)
     if entry.type == "directory":
         raise EntryNotFound(
             "{path} is a folder; its files are at {address}",
             path=path,
-            address=addresses.at(repository, "tree", revision, path),
+            address=addresses.at(repository, "tree", commit, path),
         )
-    return commit, entry
+    return entry
 
 
 def _in_xet(hub: Hub, entries: list[Entry]) -> set[str]:

@@ -6,7 +6,7 @@ from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import own_name
-from lmcommons.hub.web.lookup import neighbours, page_number
+from lmcommons.hub.web.lookup import neighbours, page_number, row_number
 from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 
@@ -37,9 +37,8 @@ def notifications(request: Request) -> Response:
 def mark(request: Request, form: Form) -> Response:
     """Mark one thread, or all, as read."""
     hub: Hub = request.app.state.hub
-    named = form.get("thread", "")
-    hub.notifications.mark(visitor(request), int(named) if named.isdecimal() else None)
-    return RedirectResponse(ADDRESS, 303)
+    hub.notifications.mark(visitor(request), row_number("thread", form["thread"]) if "thread" in form else None)
+    return RedirectResponse(f"{ADDRESS}?all=" if "all" in form else ADDRESS, 303)
 
 
 def choose_mail(request: Request, form: Form) -> Response:

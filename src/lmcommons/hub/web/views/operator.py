@@ -12,28 +12,28 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from lmcommons.hub.accounts.joining import invitation_id
 from lmcommons.hub.accounts.permissions import operates
-from lmcommons.hub.accounts.sign_in import invitation_id
 from lmcommons.hub.database.tables import AccountKind, CaseStatus
 from lmcommons.hub.errors import BadRequest, HubError, NotFound
 from lmcommons.hub.operating import overview
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.settings import SignUp
+from lmcommons.hub.web.formatting import parse_size
 from lmcommons.hub.web.forms import form_page
-from lmcommons.hub.web.lookup import neighbours, page_number
+from lmcommons.hub.web.lookup import neighbours, page_number, row_number
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 from lmcommons.hub.words import Words
 
 PAGE = 30  # users, cases
 EVENTS = 50  # of the log on a page
 INVITATION_USES, INVITATION_DAYS = 1, 7  # unless the form says otherwise
-UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 # How kinds of events begin, as the log is filtered by them.
 TOPICS = (
-    *("access", "account", "attachment", "branch", "bucket", "collection", "device", "discussion", "invitation"),
-    *("moderation", "organisation", "pull_request", "repository", "session", "tag", "token", "two_factor", "user"),
-    "webhook",
+    *("access", "account", "attachment", "branch", "bucket", "collection", "device", "discussion", "import"),
+    *("invitation", "key", "moderation", "organisation", "pull_request", "repository", "run", "session", "tag"),
+    *("token", "two_factor", "user", "webhook"),
 )
 
 
@@ -99,7 +99,7 @@ def invite(request: Request, form: Form) -> Response:
     try:
         uses = _number(form.get("uses", ""), Words("How many people may use it"))
         days = _number(form.get("days", ""), Words("For how many days"))
-        code = hub.sign_in.invite(uses=uses, life=timedelta(days=days), by=visitor(request))
+        code = hub.joining.invite(uses=uses, life=timedelta(days=days), by=visitor(request))
     except HubError as error:
         return _invitations_page(request, error=error, filled=form)
     return _invitations_page(request, made=f"{hub.settings.public_url}/join?code={code}")
@@ -108,7 +108,7 @@ def invite(request: Request, form: Form) -> Response:
 def end_invitation(request: Request, form: Form) -> Response:
     """End an invitation."""
     hub: Hub = request.app.state.hub
-    hub.sign_in.end_invitation(request.path_params["invitation_id"], by=visitor(request))
+    hub.joining.end_invitation(request.path_params["invitation_id"], by=visitor(request))
     return RedirectResponse("/operator/invitations", 303)
 
 
@@ -162,9 +162,8 @@ def log(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = {name: request.query_params.get(name, "").strip()[:200] for name in ("kind", "by", "about")}
     before = request.query_params.get("before", "")
-    if before and not (before.isascii() and before.isdigit() and len(before) <= 18):
-        raise BadRequest("before={before} is not the number of an event", before=before[:20])
-    found = overview.events(hub, visitor(request), **asked, before=int(before) if before else None, limit=EVENTS + 1)
+    earlier = row_number("before", before) if before else None
+    found = overview.events(hub, visitor(request), **asked, before=earlier, limit=EVENTS + 1)
     return form_page(
         request,
         "operator/log.html",
@@ -179,7 +178,8 @@ def log(request: Request) -> Response:
 def health(request: Request) -> Response:
     """Whether the hub is well."""
     hub: Hub = request.app.state.hub
-    return form_page(request, "operator/health.html", None, health=overview.state(hub, visitor(request)))
+    found = overview.state(hub, visitor(request), request.app.state.background)
+    return form_page(request, "operator/health.html", None, health=found)
 
 
 def _people_page(
@@ -210,8 +210,8 @@ def _invitations_page(
         "operator/invitations.html",
         error,
         made=made,
-        invitations=[(each, invitation_id(each)) for each in hub.sign_in.invitations()],
-        asked_for=hub.sign_in.policy is SignUp.INVITE,
+        invitations=[(each, invitation_id(each)) for each in hub.joining.invitations()],
+        asked_for=hub.joining.policy is SignUp.INVITE,
         filled=filled or {"uses": str(INVITATION_USES), "days": str(INVITATION_DAYS)},
     )
 
@@ -243,17 +243,15 @@ def _bytes(text: str) -> int | None:
     text = text.strip()
     if not text:
         return None
-    digits = text.rstrip("BkMGT ")
-    unit = text[len(digits) :].strip()
     try:
-        value = float(digits) * UNITS["" if unit == "B" else unit]
-    except (ValueError, KeyError) as error:
+        value = parse_size(text)
+    except ValueError as error:
         raise BadRequest(
             "{text!r}: write a number of bytes like 50 GB, or nothing for no limit", text=text[:20]
         ) from error
-    if not 0 <= value < 2**63:
+    if value >= 2**63:
         raise BadRequest("{text!r} is no size that a namespace can have", text=text[:20])
-    return int(value)
+    return value
 
 
 def add_routes(router: APIRouter) -> None:

@@ -56,9 +56,9 @@ def set_member(request: Request, form: Form) -> Response:
 def invite(request: Request, form: Form) -> Response:
     """Ask somebody to become a member."""
     hub: Hub = request.app.state.hub
-    organisation, user = request.path_params["organisation"], form.get("user", "").strip()
+    organisation, user = _administered(request).name, form.get("user", "").strip()
     try:
-        hub.limits.take_mail(user)
+        hub.limits.take_mail(user)  # only now: a stranger could use up what somebody may be sent
         hub.organisation_invitations.invite(visitor(request), organisation, user, _role(form))
     except HubError as error:
         return _members_page(request, error=error, form=form)

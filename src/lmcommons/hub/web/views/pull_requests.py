@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fastapi import APIRouter
@@ -16,7 +16,7 @@ from lmcommons.hub.database.tables import DiscussionStatus, Repository, Reposito
 from lmcommons.hub.errors import HubError, RevisionNotFound
 from lmcommons.hub.repos import patches
 from lmcommons.hub.repos.git import Change, GitRepository
-from lmcommons.hub.web.comments import ATTACHED, Draft, Said, Speech, attaching, discussion_address, take
+from lmcommons.hub.web.comments import ATTACHED, Draft, Said, Speech, attaching, discussion_address, refused, take
 from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
 from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.uploads import Files, long_form_handler
@@ -35,7 +35,7 @@ class Writing:
     path: str
     side: str
     line: int
-    draft: Draft = field(default_factory=Draft)
+    draft: Draft
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,12 @@ def commits(request: Request, kind: RepositoryType) -> Response:
 
 def changes(request: Request, kind: RepositoryType) -> Response:
     """What a pull request changes, with what was said of its lines."""
-    asked = request.query_params
+    place, asked = place_of(request, kind, Action.READ), request.query_params
     writing = None
     if re.fullmatch("[0-9]{1,9}", asked.get("line", "")):
-        writing = Writing(asked.get("path", ""), asked.get("side", ""), int(asked["line"]))
-    return _changes(request, place_of(request, kind, Action.READ), writing)
+        empty = Draft(where=f"{place.base}/lines")
+        writing = Writing(asked.get("path", ""), asked.get("side", ""), int(asked["line"]), empty)
+    return _changes(request, place, writing)
 
 
 def comment_on_line(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
@@ -120,7 +121,12 @@ def reply(request: Request, form: Form, files: Files, kind: RepositoryType) -> R
         event = place.hub.line_comments.reply(visitor(request), place.repository, number, to, text)
         return discussion_address(place.repository, number, event)
 
-    return take(request, place.repository, form, files, act, partial(show, request, place))
+    def shown(draft: Draft) -> Response:
+        has_form = to in line_threads(place)
+        where = draft.where if has_form else f"{discussion_address(place.repository, number)}/comment"
+        return show(request, place, replace(draft, where=where), at=str(to))
+
+    return take(request, place.repository, form, files, act, shown)
 
 
 def review(request: Request, form: Form, files: Files, kind: RepositoryType) -> Response:
@@ -143,7 +149,7 @@ def ask(request: Request, form: Form, kind: RepositoryType) -> Response:
     try:
         act(visitor(request), place.repository, number, name)
     except HubError as error:
-        return show(request, place, Draft(error=error.message))
+        return show(request, place, refused(request, form, error))
     return RedirectResponse(discussion_address(place.repository, number), 303)
 
 
@@ -156,7 +162,7 @@ def merge(request: Request, form: Form, kind: RepositoryType) -> Response:
             visitor(request), place.repository, number, text, despite_reviews="despite" in form
         )
     except HubError as error:
-        return show(request, place, Draft(error=error.message))
+        return show(request, place, refused(request, form, error))
     return RedirectResponse(discussion_address(place.repository, number, event), 303)
 
 
@@ -198,20 +204,23 @@ def _changes(request: Request, place: Place, writing: Writing | None) -> Respons
     present = {
         key: thread
         for key, thread in threads.items()
-        if not thread.outdated and any(change.path == thread.place.path for change in shown)
+        if thread.present is not None and any(change.path == thread.place.path for change in shown)
     }
     said: dict[tuple[str, str, int], list[Said]] = {}
     for line in speech.lines([thread.comments[0] for thread in present.values()], present):
-        if line.thread is not None:
-            at = line.thread.place
+        if line.thread is not None and (at := line.thread.present) is not None:
             said.setdefault((at.path, at.side, at.line), []).append(line)
+    files = [_changed(change, said, writing) for change in shown]
+    is_placed = any(row.writing for file in files for row in file.rows)
     return page(
         request,
         "discussions/changes.html",
         status=writing.draft.status if writing is not None else 200,
         **place.values,
+        draft=Draft(),
         compared=compared,
-        files=[_changed(change, said, writing) for change in shown],
+        files=files,
+        misplaced=None if is_placed else writing,
         total=len(found),
         additions=sum(change.additions for change in found),
         deletions=sum(change.deletions for change in found),

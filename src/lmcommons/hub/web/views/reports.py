@@ -28,11 +28,11 @@ def report(request: Request, form: Form) -> Response:
     actor, reason = visitor(request), form.get("reason", "")
     try:
         if form.get("account"):
-            hub.moderation.report_account(actor, form["account"], reason)
+            hub.reports.report_account(actor, form["account"], reason)
             back = f"/{form['account']}"
         else:
             repository, number, comment = _reported(request, form)
-            hub.moderation.report(actor, repository, reason, number=number, comment=comment)
+            hub.reports.report(actor, repository, reason, number=number, comment=comment)
             back = addresses.repository(repository) + (f"/discussions/{number}" if number else "")
     except HubError as error:
         return _new_page(request, form, error=error)

@@ -14,6 +14,7 @@ from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest, EntryNotFound, NotFound
 from lmcommons.hub.repos.datasets import choose
+from lmcommons.hub.repos.images import media_type
 from lmcommons.hub.repos.splits import Split
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web import charts
@@ -99,7 +100,7 @@ def statistics(request: Request) -> Response:
 
 def image(request: Request) -> Response:
     """The image in a cell."""
-    from lmcommons.hub.web.cells import image_content, image_type
+    from lmcommons.hub.web.cells import image_content
 
     hub, repository, _ = repository_of(request, RepositoryType.DATASET, Action.READ)
     repository, found = hub.datasets.splits(repository)
@@ -108,7 +109,7 @@ def image(request: Request) -> Response:
     if content is None or len(content) > IMAGE_LIMIT:
         raise NotFound("No image of at most {limit:,} bytes in this cell", limit=IMAGE_LIMIT)
     headers = {**HEADERS, "Cache-Control": "private, no-cache"}
-    return Response(content, 200, headers, image_type(content))
+    return Response(content, 200, headers, media_type(content))
 
 
 def _row(

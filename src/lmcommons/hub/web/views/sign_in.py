@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from lmcommons.hub.accounts.sign_in import COOKIE, PASSWORD_LENGTH, SecondStep
+from lmcommons.hub.accounts.browser_sessions import COOKIE
+from lmcommons.hub.accounts.passwords import PASSWORD_LENGTH
+from lmcommons.hub.accounts.sign_in import SecondStep
 from lmcommons.hub.database.tables import LinkPurpose
 from lmcommons.hub.errors import BadRequest, HubError, NotFound, Unauthorized
 from lmcommons.hub.rooms import Hub
@@ -36,7 +38,7 @@ def sign_in(request: Request, form: Form) -> Response:
         return _login_page(request, form, error=error)
     if isinstance(done, SecondStep):
         return _code_page(request, done.ticket, form)
-    has_password = hub.sign_in.has_password(hub.sign_in.actor(done))
+    has_password = hub.sign_in.has_password(hub.browser_sessions.actor(done))
     return with_session(request, done, local(form.get("next", "")) if has_password else "/settings/password")
 
 
@@ -61,7 +63,7 @@ def second_step(request: Request, form: Form) -> Response:
 def logout(request: Request, form: Form) -> Response:
     """Sign out."""
     hub: Hub = request.app.state.hub
-    hub.sign_in.sign_out(request.cookies.get(COOKIE))
+    hub.browser_sessions.sign_out(request.cookies.get(COOKIE))
     response = RedirectResponse("/", 303)
     response.delete_cookie(COOKIE)
     return response
@@ -80,7 +82,7 @@ def make_account(request: Request, form: Form) -> Response:
         hub.limits.take_sign_in(network_address(request))
         if form.get("email", "").strip():
             hub.limits.take_mail(form["email"])
-        cookie = hub.sign_in.join(
+        cookie = hub.joining.join(
             form.get("name", "").strip(),
             form.get("password", ""),
             fullname=form.get("fullname", "").strip() or None,
@@ -160,7 +162,7 @@ def answer_device(request: Request, form: Form) -> Response:
 
 def _login_page(request: Request, form: Form, *, error: HubError | None = None) -> Response:
     hub: Hub = request.app.state.hub
-    wanted, is_open = local(form.get("next", "")), hub.sign_in.policy is not SignUp.CLOSED
+    wanted, is_open = local(form.get("next", "")), hub.joining.policy is not SignUp.CLOSED
     changed = "changed" in request.query_params
     return form_page(
         request, "account/login.html", error, name=form.get("name", ""), next=wanted, open=is_open, changed=changed
@@ -174,7 +176,7 @@ def _code_page(request: Request, ticket: str, form: Form, *, error: HubError | N
 def _join_page(request: Request, form: Form, *, error: HubError | None = None) -> Response:
     hub: Hub = request.app.state.hub
     return form_page(
-        request, "account/join.html", error, filled=form, policy=hub.sign_in.policy, password_length=PASSWORD_LENGTH[0]
+        request, "account/join.html", error, filled=form, policy=hub.joining.policy, password_length=PASSWORD_LENGTH[0]
     )
 
 

@@ -12,8 +12,8 @@ from lmcommons.hub import addresses
 from lmcommons.hub.accounts.permissions import Action
 from lmcommons.hub.community.webhooks import DOMAINS
 from lmcommons.hub.database.tables import Repository, RepositoryType, Webhook
-from lmcommons.hub.errors import HubError
-from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
+from lmcommons.hub.errors import BadRequest, HubError
+from lmcommons.hub.web.lookup import neighbours, page_number, repository_of, row_number
 from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.visitors import Form, form_handler, visitor
 
@@ -22,7 +22,7 @@ PAGE = 30  # deliveries
 
 def webhooks(request: Request, kind: RepositoryType) -> Response:
     """The visitor's webhooks that watch the repository, and the form for another one."""
-    return _list_page(request, kind, {})
+    return _list_page(request, kind, dict.fromkeys(DOMAINS, "yes"))
 
 
 def create(request: Request, form: Form, kind: RepositoryType) -> Response:
@@ -51,7 +51,7 @@ def change(request: Request, form: Form, kind: RepositoryType) -> Response:
             visitor(request), number, url=form.get("url", "").strip(), domains=_domains(form), secret=secret
         )
     except HubError as error:
-        return _page(request, kind, error)
+        return _page(request, kind, error, form)
     return RedirectResponse(_address(repository, number), 303)
 
 
@@ -60,14 +60,18 @@ def act(request: Request, form: Form, kind: RepositoryType) -> Response:
     hub, repository, _ = repository_of(request, kind, Action.MANAGE)
     actor, number, wanted = visitor(request), request.path_params["webhook"], form.get("do", "")
     try:
-        if wanted == "delete":
-            hub.webhooks.delete(actor, number)
-            return RedirectResponse(f"{addresses.repository(repository)}/settings/webhooks", 303)
-        if wanted in ("disable", "enable"):
-            hub.webhooks.set_disabled(actor, number, wanted == "disable")
-        else:
-            delivery = form.get("delivery", "")
-            hub.webhooks.send_again(actor, number, int(delivery) if delivery.isdecimal() else None)
+        match wanted:
+            case "delete":
+                hub.webhooks.delete(actor, number)
+                return RedirectResponse(f"{addresses.repository(repository)}/settings/webhooks", 303)
+            case "disable" | "enable":
+                hub.webhooks.set_disabled(actor, number, wanted == "disable")
+            case "test":
+                hub.webhooks.send_again(actor, number)
+            case "again":
+                hub.webhooks.send_again(actor, number, row_number("delivery", form.get("delivery", "")))
+            case _:
+                raise BadRequest("{act!r} is nothing to do with a webhook", act=wanted[:20])
     except HubError as error:
         return _page(request, kind, error)
     return RedirectResponse(_address(repository, number), 303)
@@ -102,7 +106,7 @@ def _list_page(request: Request, kind: RepositoryType, filled: Form, error: HubE
     )
 
 
-def _page(request: Request, kind: RepositoryType, error: HubError | None = None) -> Response:
+def _page(request: Request, kind: RepositoryType, error: HubError | None = None, form: Form | None = None) -> Response:
     hub, _, _ = repository_of(request, kind, Action.MANAGE)
     actor, number, shown = visitor(request), request.path_params["webhook"], page_number(request)
     found = hub.webhooks.find(actor, number)
@@ -113,6 +117,7 @@ def _page(request: Request, kind: RepositoryType, error: HubError | None = None)
         "repository/deliveries.html" if wants_part(request) else "repository/webhook.html",
         error,
         webhook=found,
+        filled=form or {"url": found.url, **{domain: "yes" for domain in DOMAINS if getattr(found, domain)}},
         deliveries=deliveries[:PAGE],
         secret=secrets.token_urlsafe(24),
         **neighbours(request, shown, more=len(deliveries) > PAGE),
