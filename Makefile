@@ -60,7 +60,6 @@ bench: venv
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/finetuning_speed.py
-	$(BIN)/python benchmarks/pages.py
 
 # Newest versions of everything, then written down. torch is pinned by hand.
 requirements:

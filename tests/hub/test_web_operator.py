@@ -20,7 +20,7 @@ from web_page import Page
 from lmcommons import hub
 from lmcommons.hub.app import create_app
 from lmcommons.hub.background import Background
-from lmcommons.hub.database.tables import Account, OrganisationInvitation, Role, now
+from lmcommons.hub.database.tables import Account, OrganisationInvitation, RepositoryType, Role, now
 from lmcommons.hub.settings import Settings
 from lmcommons.hub.web.views.operator import TOPICS
 
@@ -251,3 +251,22 @@ def test_health_says_what_fails_in_the_background(tmp_path: Path):
     assert "E-mail: has ended" in alerts[1]
     assert "1 letter could not be sent" in alerts[2]
     assert ("The hub is well" in page.text, "serial" in page.text) == (False, False)
+
+
+def test_what_the_hub_noticed_by_itself_is_not_said_by_somebody(inviting: HubProcess, operator: Browser):
+    name, _, api = member(inviting)
+    with inviting.rooms() as rooms:
+        administrator = rooms.tokens.actor(inviting.add_user(f"u{secrets.token_hex(4)}", "--admin"))
+        for repo in ("first", "second"):
+            api.create_repo(f"{name}/{repo}")
+            api.upload_file(path_or_fileobj=b"the same", path_in_repo="a.txt", repo_id=f"{name}/{repo}")
+            if repo == "first":
+                repository = rooms.repositories.find(administrator, RepositoryType.MODEL, f"{name}/{repo}")
+                case = rooms.reports.report(administrator, repository, "Spam.")
+                rooms.moderation.decide(administrator, case.id, hide=True, note="Spam.")
+    page = sound(operator.get("/operator/reports"))
+    link = next(each for each in page.attributes("href") if re.fullmatch(r"/operator/reports/\d+", each))
+    case_page = sound(operator.get(link))
+    assert "The hub itself" in case_page.text
+    assert f"It has the files of {name}/first, which is hidden." in case_page.text
+    assert "Somebody who left" not in case_page.text

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
 from lmcommons.hub.database.tables.base import SaidOrWritten, Table, now
+from lmcommons.hub.words import Words
 
 
 class ReportedKind(StrEnum):
@@ -60,7 +61,7 @@ class ModerationCase(Table):
 
 
 class ModerationReport(Table):
-    """What one member said about it."""
+    """What one member said about it, or the hub, which noticed something by itself."""
 
     __tablename__ = "moderation_reports"
 
@@ -69,4 +70,9 @@ class ModerationReport(Table):
     reporter_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
     reason: Mapped[str] = mapped_column(SaidOrWritten)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    reporter: Mapped[Account | None] = relationship(lazy="joined")
+    reporter: Mapped[Account | None] = relationship(lazy="joined")  # none: the hub, or somebody who left
+
+    @property
+    def by_hub(self) -> bool:
+        """Whether the hub noticed it by itself."""
+        return isinstance(self.reason, Words)
