@@ -200,6 +200,10 @@ def test_images_of_the_repository_are_shown_and_others_only_named() -> None:
     (own,) = page.all("img")
     assert own.attributes == {"src": "/ada/m/resolve/main/docs/plots/c.svg", "alt": "Curve"}
     assert [(named.attributes["class"], named.text) for named in page.all("span")] == [("elsewhere", "Pixel")]
+    words = "<b onclick=x>&amp;</b>"
+    hostile = Page(markdown.render(f"![{words.replace('&', '&amp;')}](https://x.example/p.png)", PLACE))
+    assert [(named.text, named.attributes["class"]) for named in hostile.all("span")] == [(words, "elsewhere")]
+    assert not hostile.all("b")
 
 
 @pytest.mark.parametrize(

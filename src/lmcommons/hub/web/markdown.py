@@ -12,6 +12,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape, unescape
 from itertools import islice
 from threading import Lock
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -141,7 +142,9 @@ def _render(markdown: str, place: Place) -> Markup:
         link_rel="nofollow noopener",
         id_prefix=ID_PREFIX,
     )
-    named = NOT_SHOWN.sub(lambda found: f'<span class="elsewhere">{found[1]}</span>' if found[1] else "", clean)
+    named = NOT_SHOWN.sub(
+        lambda found: f'<span class="elsewhere">{escape(unescape(found[1]))}</span>' if found[1] else "", clean
+    )
     linked = HEADING.sub(r'\1<a class="anchor" href="#\3" aria-hidden="true" tabindex="-1"></a>\4', named)
     return Markup(linked)  # noqa: S704 - sanitised here
 

@@ -3,6 +3,7 @@
 Source: nbformat 4, https://nbformat.readthedocs.io/en/latest/format_description.html
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -17,7 +18,6 @@ FILE_LIMIT = 16 << 20  # bytes
 OUTPUT_LIMIT = 10_000  # characters of what one piece of code printed
 IMAGES_LIMIT, DRAWN_LIMIT = 100, 4 << 20  # images, and characters of all of them as a page has them
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-STANDS_FOR = re.compile("\ue000([0-9]{1,3})\ue000")  # of Unicode's private use: what stands for an image
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours of a terminal
 
 
@@ -35,15 +35,17 @@ def notebook(file: BinaryIO, place: markdown.Place) -> tuple[Markup, bool]:
     if found.get("nbformat") != 4 or not isinstance(cells, list):
         raise Malformed("no notebook of version 4")
     drawn: list[str] = []
-    text = "\n\n".join(part for cell in cells for part in _cell(cell, _language(found), drawn))
-    html = STANDS_FOR.sub(
-        lambda name: f'<img alt="" src="{drawn[int(name[1])]}">' if int(name[1]) < len(drawn) else "",
+    sign = hashlib.sha256(content).hexdigest()  # around the number of an image: nobody can write it into a notebook
+    text = "\n\n".join(part for cell in cells for part in _cell(cell, _language(found), drawn, sign))
+    html = re.sub(
+        f"{sign}([0-9]+){sign}",
+        lambda number: f'<img alt="" src="{drawn[int(number[1])]}">',
         markdown.render(text, place),
     )
     return Markup(html), len(markdown.beginning(text)) == len(text)  # noqa: S704 - sanitised; images are checked
 
 
-def _cell(cell: Any, language: str, drawn: list[str]) -> Iterator[str]:
+def _cell(cell: Any, language: str, drawn: list[str], sign: str) -> Iterator[str]:
     """The parts of a cell as Markdown; images, too long for it, are put into `drawn`, and a sign stands for each."""
     kind, source = _field(cell, "cell_type"), _text(_field(cell, "source"))
     if kind == "markdown":
@@ -52,12 +54,12 @@ def _cell(cell: Any, language: str, drawn: list[str]) -> Iterator[str]:
     yield _fenced(source, language if kind == "code" else "")
     outputs = _field(cell, "outputs")
     for output in outputs if isinstance(outputs, list) else ():
-        made = _output(output, drawn).strip("\n")
+        made = _output(output, drawn, sign).strip("\n")
         if made:
             yield "\n".join(f"> {line}" for line in made.split("\n"))
 
 
-def _output(output: Any, drawn: list[str]) -> str:
+def _output(output: Any, drawn: list[str], sign: str) -> str:
     """What is shown of an output: of the forms that it has, the first of image, Markdown, HTML, formula and text."""
     kind = _field(output, "output_type")
     if kind == "stream":
@@ -71,7 +73,7 @@ def _output(output: Any, drawn: list[str]) -> str:
             if len(drawn) == IMAGES_LIMIT or sum(map(len, drawn)) + len(address) > DRAWN_LIMIT:
                 return _printed("[…]")
             drawn.append(address)
-            return f"\ue000{len(drawn) - 1}\ue000"
+            return f"{sign}{len(drawn) - 1}{sign}"
     for form in ("text/markdown", "text/html", "text/latex"):
         if text := _text(_field(data, form)):
             return text
