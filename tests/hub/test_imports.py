@@ -235,6 +235,7 @@ def test_what_is_being_imported_is_not_asked_for_twice(here: HubProcess, other: 
     assert "twice/tales is being imported already" in answer.text
     assert 'href="/twice/tales"' in ended(browser)
     assert asked(browser, here, "ada/tales", owner="twice").status_code == 200
+    ended(browser)
 
 
 def test_the_import_of_a_process_that_is_killed_goes_on_in_another(here: HubProcess, other: HubProcess, origin: HfApi):
