@@ -195,6 +195,16 @@ def test_a_preview_shows_the_text_and_says_nothing(world: World):
     assert "soon" not in text(world.page(world.nobody, "/discussions/1"))
 
 
+def test_each_comment_has_its_own_headings_and_footnotes(world: World):
+    same = "## Why\n\nIt is [so](#why).[^1]\n\n[^1]: Yes."
+    number = world.open(text=same)
+    world.apis["bo"].comment_discussion(world.repo, number, same)
+    page = Page(world.page(world.ann, f"/discussions/{number}").text)  # no id twice
+    inner = [link[1:] for link in page.attributes("href") if re.match("#.*(why|fn)", link)]
+    assert len(inner) == len(set(inner)) + 2 == 8  # the heading's own link, the text's, and the footnote's both ways
+    assert set(inner) <= set(page.attributes("id"))
+
+
 def test_a_refused_comment_keeps_what_was_written(world: World):
     page = world.send(
         world.bo, "/discussions/new", "/discussions/new", 400, title=" ", text="A long text that took an hour"

@@ -107,7 +107,10 @@ class Speech:
     def versions(self, event: DiscussionEvent) -> list[Markup]:
         """The texts that a comment had and has, the first one first."""
         known = self._hub.mentions.known(version.text for version in event.versions)
-        return [html(self._hub, version.text, self._repository, self._branch, known) for version in event.versions]
+        return [self._html(version.text, known, f"text-{event.id}-{version.id}-") for version in event.versions]
+
+    def _html(self, text: str, known: Mapping[str, str], ids: str) -> Markup:
+        return html(self._hub, text, self._repository, self._branch, known, ids)
 
     def _said(self, event: DiscussionEvent, known: Mapping[str, str], thread: Thread | None) -> Said:
         if event.kind not in COMMENTS:
@@ -116,7 +119,7 @@ class Speech:
         own = shown and self._discusses and event.author_id is not None and event.author_id == self._actor.account_id
         return Said(
             event,
-            html(self._hub, event.versions[-1].text, self._repository, self._branch, known) if shown else None,
+            self._html(event.versions[-1].text, known, f"text-{event.id}-") if shown else None,
             own,
             own or (shown and self._writes),
             reacted(self._actor, self._reactions.get(event.id, {})),
@@ -131,9 +134,9 @@ def reacted(actor: Actor, found: Mapping[Emoji, Sequence[str]]) -> list[Reacted]
     return [Reacted(emoji, SYMBOLS[emoji], names, actor.name in names) for emoji, names in found.items()]
 
 
-def html(hub: Hub, text: str, repository: Repository, branch: str, known: Mapping[str, str]) -> Markup:
-    """A comment's Markdown as HTML; the `known` names that it mentions are links."""
-    rendered = markdown.render(text, place(hub, repository, branch, ""))
+def html(hub: Hub, text: str, repository: Repository, branch: str, known: Mapping[str, str], ids: str) -> Markup:
+    """A comment's Markdown as HTML, its ids with a beginning of their own; the `known` names that it has are links."""
+    rendered = markdown.render(text, replace(place(hub, repository, branch, ""), ids=ids))
     return _with_mentions(rendered, known) if known else rendered
 
 
@@ -260,7 +263,9 @@ def _written(request: Request, repository: Repository, form: Form, files: Files)
     if form.get("do") == "preview":
         hub: Hub = request.app.state.hub
         branch = hub.repositories.git(repository).default_branch
-        preview = html(hub, text, repository, branch, hub.mentions.known([text])) if text.strip() else Markup()
+        preview = (
+            html(hub, text, repository, branch, hub.mentions.known([text]), "preview-") if text.strip() else Markup()
+        )
     return Draft(text, preview, error, form, request.url.path)
 
 

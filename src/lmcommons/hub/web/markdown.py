@@ -72,6 +72,7 @@ class Place:
     resolve: str  # prefix of raw files, such as /ada/model/resolve/main
     folder: str = ""
     hub: str = ""  # as others see it, such as https://hub.example.org
+    ids: str = ID_PREFIX  # with which its ids begin; of several texts on one page, each has its own
 
 
 class _Cache:
@@ -140,7 +141,7 @@ def _render(markdown: str, place: Place) -> Markup:
         set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "✓"}},
         url_schemes={"http", "https", "mailto", "data"},
         link_rel="nofollow noopener",
-        id_prefix=ID_PREFIX,
+        id_prefix=place.ids,
     )
     named = NOT_SHOWN.sub(
         lambda found: f'<span class="elsewhere">{escape(unescape(found[1]))}</span>' if found[1] else "", clean
@@ -153,7 +154,7 @@ def _link(target: str, place: Place) -> str | None:
     parts = urlsplit(target)
     if parts.scheme or parts.netloc:
         return target if parts.scheme != "data" else None
-    return _inside(parts, place.blob, place.folder) if parts.path else f"#{ID_PREFIX}{parts.fragment}"
+    return _inside(parts, place.blob, place.folder) if parts.path else f"#{place.ids}{parts.fragment}"
 
 
 def _image(target: str, place: Place) -> str | None:
