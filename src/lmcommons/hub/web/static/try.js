@@ -11,10 +11,10 @@ const nothing = document.getElementById("nothing");
 let asking = null;
 
 function show(kind, data) {
+  waits.hidden = true;
   if (kind === "piece") {
     output.textContent += data.text;
     place.hidden = false;
-    waits.hidden = true;
   }
   if (kind === "end") nothing.hidden = output.textContent.trim() !== "";
   if (kind === "failed") fail(data.message);
