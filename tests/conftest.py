@@ -1,11 +1,13 @@
 """Fixtures that several rooms share: a hub of the test session, and a tiny model that was trained and published."""
 
+import inspect
 import json
 import os
 
+import httpx
+import hypothesis
 import pytest
 import stack
-from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hub_process import PATIENCE, HubProcess, start_hub
 from tiny_run import TINY, Trained, lmc, write_documents
 
@@ -13,9 +15,13 @@ from tiny_run import TINY, Trained, lmc, write_documents
 # thread, and tests that run beside others much faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# httpx waits five seconds where a test says nothing else, which is not long on a busy machine.
+# httpx waits five seconds where a test says nothing else, which is not long on a busy machine. All its functions and
+# clients have one object as that default.
 for part in ("connect", "read", "write", "pool"):
-    setattr(DEFAULT_TIMEOUT_CONFIG, part, PATIENCE)
+    setattr(inspect.signature(httpx.request).parameters["timeout"].default, part, PATIENCE)
+
+# The same examples in each run, and however long one takes: `--hypothesis-profile=default` looks for new ones.
+hypothesis.settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -174,11 +174,20 @@ def children(pid: int) -> set[int]:
     return found
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on, and that no other process is given while this one lives.
+
+    A socket that is bound and does not listen keeps it: the kernel gives it to nobody who asks for any port, and a
+    server that asks for it, with SO_REUSEADDR as all do, has it.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    _reserved.append(reserved)
+    return int(reserved.getsockname()[1])
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub_process import free_port
+from hub_process import PATIENCE, free_port
 
-START_LIMIT = 60  # seconds
 BUCKET = "commons"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 
@@ -47,7 +46,7 @@ def start_s3(directory: Path) -> Iterator[S3Server]:
     with (directory / "s3.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "ministack"], env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + PATIENCE
         while not _answers(endpoint):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the S3 server did not start:\n{(directory / 's3.log').read_text()[-2000:]}")
@@ -55,7 +54,7 @@ def start_s3(directory: Path) -> Iterator[S3Server]:
         yield S3Server(endpoint, _user(endpoint))
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def _answers(endpoint: str) -> bool:

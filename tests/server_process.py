@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub_process import PATIENCE
 from tiny_run import LMC
 
 CONTEXT = 2048  # tokens of the model that the tests serve
-START_LIMIT = 90  # seconds; a busy machine is slow, a broken server ends at once
+START_LIMIT = 240  # seconds; a busy machine is slow, a broken server ends at once
 
 
 @dataclass
@@ -29,14 +30,14 @@ class ServerProcess:
 
     def metrics(self, *names: str) -> list[float]:
         """The values of these lines of /metrics."""
-        lines = urllib.request.urlopen(f"{self.root}/metrics", timeout=60).read().decode().splitlines()
+        lines = urllib.request.urlopen(f"{self.root}/metrics", timeout=PATIENCE).read().decode().splitlines()
         return [float(next(line.split()[-1] for line in lines if line.startswith(name))) for name in names]
 
     def metric(self, name: str) -> float:
         """The value of one line."""
         return self.metrics(name)[0]
 
-    def wait_for(self, name: str, value: float, limit: float = 60) -> None:
+    def wait_for(self, name: str, value: float, limit: float = PATIENCE) -> None:
         """Wait until a metric has a value."""
         deadline = time.monotonic() + limit
         while self.metric(name) != value:

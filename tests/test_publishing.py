@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from hub_process import PATIENCE
 from huggingface_hub import HfApi, hf_hub_download
 from tiny_run import TINY, lmc
 
@@ -43,7 +44,7 @@ def elsewhere(code: str, environment: dict[str, str], cache: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=240,
         env={**environment, "HF_HOME": str(cache), "PATH": "/usr/bin:/bin", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -127,7 +128,7 @@ def test_the_dataset_card_counts_what_was_removed(api, trained, published, tmp_p
 
 @pytest.mark.parametrize(("kind", "expected"), [("model", "Training and validation loss"), ("dataset", "removed by")])
 def test_the_pages_show_what_was_published(published, kind, expected):
-    with urllib.request.urlopen(published[kind]["url"], timeout=30) as answer:
+    with urllib.request.urlopen(published[kind]["url"], timeout=PATIENCE) as answer:
         assert expected in answer.read().decode()
 
 

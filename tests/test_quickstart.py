@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(900)
 
 
 def quickstart(home: Path, recipe: Path) -> subprocess.CompletedProcess[str]:
@@ -17,7 +18,7 @@ def quickstart(home: Path, recipe: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=600,
         env=environment,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from hub_process import free_port
+from hub_process import PATIENCE, free_port
 
 
 class Receiver:
@@ -25,9 +25,9 @@ class Receiver:
             self.logins.append(data.login)
             return AuthResult(success=data.password == (password or "").encode())
 
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"ready_timeout": PATIENCE}
         if password is not None:
-            more = {"authenticator": authenticate, "auth_require_tls": False, "auth_required": True}
+            more |= {"authenticator": authenticate, "auth_require_tls": False, "auth_required": True}
         self.port = free_port()
         self.controller = Controller(self, hostname="127.0.0.1", port=self.port, **more)
         self.controller.start()

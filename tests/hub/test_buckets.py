@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import BucketBatchError, BucketNotFoundError, HfHubHTTPError
 from starlette.testclient import TestClient
@@ -67,7 +68,7 @@ def secret(api: HfApi) -> str:
 @pytest.fixture
 def http(hub: HubProcess, token: str) -> Iterator[httpx.Client]:
     """Raw requests as `ann`."""
-    with httpx.Client(base_url=hub.endpoint, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
+    with httpx.Client(base_url=hub.endpoint, headers={"Authorization": f"Bearer {token}"}) as client:
         yield client
 
 
@@ -281,13 +282,7 @@ def test_a_file_says_what_clients_and_caches_ask(filled: str, http: httpx.Client
     assert head.headers["X-Xet-Hash"] == hash_of(api, filled, "runs/1/model.bin")
     assert head.links["xet-auth"]["url"].endswith(f"/api/buckets/{filled}/xet-read-token")
     assert head.headers["Content-Length"] == head.headers["X-Linked-Size"] == str(len(LARGE))
-    assert (
-        abs(
-            datetime.now(UTC)
-            - datetime.strptime(head.headers["Last-Modified"], "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC)
-        ).seconds
-        < 300
-    )
+    assert abs(datetime.now(UTC) - parsedate_to_datetime(head.headers["Last-Modified"])) < timedelta(hours=1)
     part = http.get(address, headers={"Range": "bytes=100000-100099"})
     assert (part.status_code, part.content) == (206, LARGE[100_000:100_100])
     assert part.headers["Content-Range"] == f"bytes 100000-100099/{len(LARGE)}"
@@ -329,7 +324,7 @@ def test_a_folder_is_synchronised_both_ways(
     def hf(*arguments: object) -> str:
         environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token, "HF_HOME": str(tmp_path / "home"), "PATH": ""}
         command = [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()", *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     assert "Sync completed" in hf("buckets", "sync", source, f"hf://buckets/{bucket_id}/run")
     assert "Nothing to sync" in hf("buckets", "sync", source, f"hf://buckets/{bucket_id}/run")
@@ -428,7 +423,6 @@ for name, private in (("open", False), ("closed", True)):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     (public, xet_hash, sha256), (private, hidden, _) = (line.split() for line in done.stdout.splitlines())
     mine = other.create_bucket(f"bob/b{secrets.token_hex(6)}").bucket_id
@@ -562,7 +556,7 @@ def test_who_may_no_longer_see_a_bucket_no_longer_follows_it(
             api.batch_bucket_files(bucket_id, add=[(b"x", "hidden.txt")])
         return False
 
-    with httpx.Client(base_url=hub.endpoint, headers={"Authorization": f"Bearer {other_token}"}, timeout=60) as as_bob:
+    with httpx.Client(base_url=hub.endpoint, headers={"Authorization": f"Bearer {other_token}"}) as as_bob:
         began = time.monotonic()
         events = follow(as_bob, bucket_id, hide)
     assert [kind for kind, _ in events] == ["ready", "reconnect"]
@@ -587,7 +581,7 @@ def test_a_hub_that_stops_ends_the_streams_of_followers(tmp_path: Path):
                 hub.process.terminate()
             return False
 
-        with httpx.Client(base_url=hub.endpoint, timeout=30) as anybody:
+        with httpx.Client(base_url=hub.endpoint) as anybody:
             assert [kind for kind, _ in follow(anybody, bucket_id, stop)] == ["ready", "reconnect"]
-        assert hub.process.wait(30) == 0
+        assert hub.process.wait(PATIENCE) == 0
         assert "Traceback" not in hub.log.read_text()

@@ -35,7 +35,7 @@ class Writer:
     def run(self) -> None:
         generator = random.Random(self.name)
         headers = {"Authorization": f"Bearer {self.token}"}
-        with httpx.Client(base_url=self.hub.endpoint, headers=headers, timeout=30) as client:
+        with httpx.Client(base_url=self.hub.endpoint, headers=headers) as client:
             for number in range(10_000):
                 try:
                     self._commit(client, f"{self.name}/{number}", generator)
@@ -50,7 +50,7 @@ class Writer:
         by_oid = {found["oid"]: found for found in offered}
         for path, body in large.items():
             actions = by_oid[objects[path]["oid"]]["actions"]
-            assert httpx.put(actions["upload"]["href"], content=body, timeout=30).status_code == 200
+            assert httpx.put(actions["upload"]["href"], content=body).status_code == 200
             assert client.post(actions["verify"]["href"], json=objects[path]).status_code == 200
         regular = {"encoding": "base64", "content": b64encode(folder.encode()).decode()}
         lines = [

@@ -16,8 +16,8 @@ Hf = Callable[..., str]
 
 @pytest.fixture
 def hf(hub: HubProcess, token: str, tmp_path: Path) -> Hf:
-    """Runs `hf ARGUMENTS` as `ann` with a fresh home and nothing set but the hub's address and the token."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    """Runs `hf ARGUMENTS` as `ann` with a fresh home and nothing set but the hub's address, the token and patience."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_") or "TIMEOUT" in name}
     environment = kept | {
         "HF_ENDPOINT": hub.endpoint,
         "HF_TOKEN": token,

@@ -6,18 +6,19 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import HfApi
 
 from lmcommons.hub.accounts import limits
 from lmcommons.hub.accounts.limits import WINDOW, Limits
 from lmcommons.hub.errors import TooManyRequests
+
+WHOAMI = "/api/whoami-v2"
 
 
 class Clock:
@@ -103,7 +104,7 @@ def test_processes_that_share_a_file_lose_no_count(tmp_path: Path):
     file = tmp_path / "requests"
     command = [sys.executable, "-c", textwrap.dedent(program), str(file)]
     for process in [subprocess.Popen(command) for _ in range(3)]:
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     counted = Limits(10**6, file, clock=lambda: 0)
     assert [10**6 - counted.take("api", f"account {number}").remaining for number in range(3)] == [6001] * 3
 
@@ -127,13 +128,19 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
         yield running
 
 
+def calling(hub: HubProcess, number: int) -> httpx.Client:
+    """From an address of its own, whose requests nobody else has counted; each request by a new connection."""
+    transport = httpx.HTTPTransport(local_address=f"127.0.0.{number}", limits=httpx.Limits(max_keepalive_connections=0))
+    return httpx.Client(base_url=hub.endpoint, transport=transport)
+
+
 @pytest.mark.usefixtures("window")
 def test_past_the_limit_the_client_is_told_so_and_others_are_not_stopped(strict: HubProcess):
     ada = {"Authorization": f"Bearer {strict.add_user('ada')}"}
     bob = {"Authorization": f"Bearer {strict.add_user('bob')}"}
-    address = f"{strict.endpoint}/api/whoami-v2"
-    httpx.get(address, headers=ada)  # from here on the token is known
-    answers = [httpx.get(address, headers=ada) for _ in range(9)]
+    client = calling(strict, 2)
+    client.get(WHOAMI, headers=ada)  # from here on the token is known
+    answers = [client.get(WHOAMI, headers=ada) for _ in range(9)]
     assert [answer.status_code for answer in answers] == [200] * 8 + [429]
     assert answers[0].headers["ratelimit"].startswith('"api";r=7;t=')
     assert answers[0].headers["ratelimit-policy"] == '"fixed window";"api";q=8;w=300'
@@ -143,26 +150,27 @@ def test_past_the_limit_the_client_is_told_so_and_others_are_not_stopped(strict:
     with pytest.raises(Exception, match="rate limit") as refused:
         HfApi(strict.endpoint, token=ada["Authorization"].removeprefix("Bearer ")).whoami()
     assert refused.value.response.status_code == 429
-    assert httpx.get(address, headers=bob).status_code == 200
-    assert httpx.get(f"{strict.endpoint}/models").status_code == 200
-    assert httpx.get(f"{strict.endpoint}/healthz").status_code == 200
+    assert client.get(WHOAMI, headers=bob).status_code == 200
+    assert client.get("/models").status_code == 200
+    assert client.get("/healthz").status_code == 200
 
 
 @pytest.mark.usefixtures("window")
 def test_guessing_tokens_counts_against_the_address(strict: HubProcess):
-    address = f"{strict.endpoint}/api/whoami-v2"
-    wait = time.monotonic() + 30
-    answers: list[int] = []
-    while 429 not in answers and time.monotonic() < wait:
-        answers.append(httpx.get(address, headers={"Authorization": f"Bearer hf_{len(answers)}"}).status_code)
-    assert set(answers) == {401, 429}
-    assert len(answers) <= 9
+    client = calling(strict, 3)
+    answers = [client.get(WHOAMI, headers={"Authorization": f"Bearer hf_{number}"}) for number in range(9)]
+    assert [answer.status_code for answer in answers] == [401] * 8 + [429]
 
 
-@pytest.mark.usefixtures("window")
-def test_workers_count_together(tmp_path: Path):
-    with start_hub(tmp_path / "hub", "--rate-limit", "20", "--workers", "3") as hub:
-        headers = {"Authorization": f"Bearer {hub.add_user('ada')}"}
-        answers = [httpx.get(f"{hub.endpoint}/api/whoami-v2", headers=headers).status_code for _ in range(60)]
+@pytest.fixture
+def three_workers(tmp_path: Path) -> Iterator[HubProcess]:
+    with start_hub(tmp_path / "hub", "--rate-limit", "20", "--workers", "3") as running:
+        yield running
+
+
+def test_workers_count_together(three_workers: HubProcess, window: None):  # the window is looked at when they run
+    headers = {"Authorization": f"Bearer {three_workers.add_user('ada')}"}
+    client = calling(three_workers, 2)
+    answers = [client.get(WHOAMI, headers=headers).status_code for _ in range(60)]
     assert set(answers) == {200, 429}
     assert 20 <= answers.count(200) <= 23  # a worker counts the first request with a token as one of the address

@@ -19,6 +19,6 @@ def test_twenty_clients_get_right_bytes_and_no_error(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
         assert (result["errors"], result["wrong_bytes"], result["limited"]) == ({}, 0, 0)
-        assert result["requests"] > 50
+        assert result["requests"] >= 20
         assert "Traceback" not in hub.log.read_text()
         assert hub.command("fsck") == ""

@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from browser import Browser
-from hub_process import HubProcess
+from hub_process import PATIENCE, HubProcess
 
 from lmcommons.hub.accounts import devices, tokens
 from lmcommons.hub.accounts.issuing import TokenPair
@@ -59,10 +60,15 @@ def test_hf_auth_login_signs_in_after_the_user_approved_and_renews_its_token(hub
     assert code
     done = browser.submit(page, "/oauth/device/answer", user_code=code[1].lower().replace("-", " "), answer="approve")
     assert "The program is signed in" in done.text
-    rest, _ = login.communicate(timeout=60)
+    rest, _ = login.communicate(timeout=PATIENCE)
     assert login.returncode == 0, said + rest
     who = subprocess.run(
-        [*HF, "auth", "whoami"], env=environment(hub, tmp_path), capture_output=True, text=True, timeout=60, check=False
+        [*HF, "auth", "whoami"],
+        env=environment(hub, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert "device-user" in who.stdout, who.stderr
     assert "device login" in browser.get("/settings/tokens").text
@@ -79,7 +85,7 @@ def test_hf_auth_login_signs_in_after_the_user_approved_and_renews_its_token(hub
         env=environment(hub, tmp_path),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     token = renewed.stdout.strip()
@@ -94,7 +100,6 @@ def test_a_login_that_its_user_refuses_ends(hub: HubProcess):
     ask = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": codes["device_code"]}
     address = f"{hub.endpoint}/oauth/token"
     assert httpx.post(address, data=ask).json()["error"] == "authorization_pending"
-    assert httpx.post(address, data=ask).json()["error"] == "slow_down"
     page = browser.get("/oauth/device")
     assert browser.submit(page, "/oauth/device/answer", user_code="WRONG-CODE", answer="approve").status_code == 404
     browser.submit(page, "/oauth/device/answer", user_code=codes["user_code"], answer="deny")
@@ -131,6 +136,15 @@ def approved(rooms: Hub) -> TokenPair:
     assert isinstance(pair, TokenPair)
     assert rooms.device_logins.redeem(codes.device) == "expired_token"
     return pair
+
+
+def test_who_asks_again_too_soon_is_told_to_slow_down(rooms: Hub, monkeypatch: pytest.MonkeyPatch):
+    codes, asked = rooms.device_logins.begin(), devices.now()
+    told = []
+    for later in (0, 4, 9):
+        monkeypatch.setattr(devices, "now", lambda later=later: asked + timedelta(seconds=later))
+        told.append(rooms.device_logins.redeem(codes.device))
+    assert told == ["authorization_pending", "slow_down", "authorization_pending"]
 
 
 def test_codes_and_tokens_end_in_time(rooms: Hub, monkeypatch: pytest.MonkeyPatch):

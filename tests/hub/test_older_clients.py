@@ -15,7 +15,8 @@ VERSIONS = ("1.20.0", "1.25.0")
 SCRIPT = Path(__file__).with_name("older_client.py")
 STEPS = re.findall(r"^@step\ndef (\w+)", SCRIPT.read_text(), re.MULTILINE)
 INSTALL_LIMIT = 180  # seconds
-RUN_LIMIT = 120
+RUN_LIMIT = 240
+pytestmark = pytest.mark.timeout(600)  # the first test of a version waits for all of these
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
@@ -26,14 +27,13 @@ def interpreter(request: pytest.FixtureRequest) -> Path:
     )
     python, complete = folder / "bin/python", folder / "complete"
     if not complete.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True, timeout=120)
         pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*pip, "install", "--quiet", f"huggingface_hub=={request.param}"],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_LIMIT,
-        )
+        install = [*pip, "install", "--quiet", f"huggingface_hub=={request.param}"]
+        try:
+            done = subprocess.run(install, capture_output=True, text=True, timeout=INSTALL_LIMIT)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"pip needs more than {INSTALL_LIMIT} s to install huggingface_hub {request.param}")
         if done.returncode:
             pytest.skip(f"pip cannot install huggingface_hub {request.param}: {done.stderr.strip()[-200:]}")
         complete.touch()

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hub_process import HubProcess, lmc_hub, start_hub
+from hub_process import PATIENCE, HubProcess, lmc_hub, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
-PATIENCE = 120  # seconds
 COMMITS = int(os.environ.get("LMC_COMMITS", "30"))
 
 
@@ -34,7 +33,7 @@ def wait_for(condition, what: str) -> None:
 
 def answers(hub: HubProcess) -> bool:
     try:
-        return httpx.get(f"{hub.endpoint}/healthz", timeout=10).status_code == 200
+        return httpx.get(f"{hub.endpoint}/healthz", timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -42,8 +41,8 @@ def answers(hub: HubProcess) -> bool:
 def test_workers_share_the_work_and_a_dead_one_is_replaced(hub: HubProcess):
     token = hub.add_user("root", "--admin")
     HfApi(hub.endpoint, token=token).create_repo("root/m")
+    wait_for(lambda: len(hub.workers()) == 2, "no second worker")
     first = hub.workers()
-    assert len(first) == 2
     victim = min(first)
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: len(hub.workers() - {victim}) == 2, "no new worker")
@@ -99,9 +98,10 @@ def test_all_workers_are_replaced_without_a_refused_request(hub: HubProcess):
 
 
 def test_workers_end_with_their_supervisor(hub: HubProcess):
+    wait_for(lambda: len(hub.workers()) == 2, "no second worker")
     orphans = hub.workers()
     os.kill(hub.process.pid, signal.SIGKILL)
-    hub.process.wait(30)
+    hub.process.wait(PATIENCE)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "a worker holds the port")
 
 

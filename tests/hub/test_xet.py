@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import lz4.frame
 import pytest
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import HfApi
 from xet_parts import File, Term, Xorb, header, shard, xorb
 
@@ -48,7 +48,7 @@ def start_client(hub: HubProcess, token: str, home: Path, script: str, *argument
 def client(hub: HubProcess, token: str, home: Path, script: str, *arguments: object) -> str:
     """What a client prints, once it has ended well."""
     process = start_client(hub, token, home, script, *arguments)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return output.strip()
 
@@ -108,7 +108,7 @@ def test_equal_parts_of_what_was_uploaded_are_stored_once(hub: HubProcess, uploa
 def xorbs_of(hub: HubProcess, uploaded: Uploaded) -> int:
     """Bytes stored of the xorbs that a repository's files are made of."""
     named: set[str] = set()
-    for name in ("random.bin", "numbers.safetensors", "one.bin"):
+    for name in ("random.bin", "numbers.safetensors"):
         answer = reconstruction(hub, uploaded.repo, name)
         named.update(answer["xorbs"])
     with hub.rooms() as rooms:
@@ -190,12 +190,13 @@ def test_after_a_kill_in_the_middle_of_an_upload_it_succeeds_the_second_time(tmp
         token = hub.add_user("ada")
         HfApi(hub.endpoint, token=token).create_repo("ada/m")
         interrupted = start_client(hub, token, tmp_path / "home", UPLOAD, "ada/m", folder)
-        deadline = time.monotonic() + 60
-        while not stored_bytes(hub) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        hub.kill()
+        deadline = time.monotonic() + PATIENCE
+        with hub.rooms() as rooms:  # opened once: the client needs less time for the rest than opening takes
+            while not any(rooms.objects.blobs.entries("xorbs")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            hub.kill()
         interrupted.kill()
-        interrupted.wait(60)
+        interrupted.wait(PATIENCE)
         assert stored_bytes(hub) > 0
         hub.start()
         assert [file.rfilename for file in HfApi(hub.endpoint).model_info("ada/m").siblings] == [".gitattributes"]
@@ -317,7 +318,7 @@ def test_a_token_ends_with_the_hour_its_account_its_right_and_its_repository(
 
     payload, _, _ = reading.token.rpartition(".")
     ticket = json.loads(urlsafe_b64decode(payload))
-    for change, status in (({"expires": int(time.time()) - 1}, 401), ({"expires": int(time.time()) + 9}, 200)):
+    for change, status in (({"expires": int(time.time()) - 1}, 401), ({"expires": int(time.time()) + 900}, 200)):
         changed = urlsafe_b64encode(json.dumps(ticket | change).encode()).decode()
         secret = bytes.fromhex((hub.data / "secret").read_text())
         signed = hmac.new(secret, f"xet token {changed}".encode(), hashlib.sha256).hexdigest()

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from hub_process import free_port
+from hub_process import PATIENCE, free_port
 from huggingface_hub import HfApi
 from s3_server import S3Server
 from xet_parts import File, Term, shard, xorb
@@ -40,7 +40,7 @@ def there_and_back(hub: Hub, token: str, repo: str, file: Path, home: Path) -> b
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_XET"}
     environment |= {"HF_ENDPOINT": hub.settings.public_url, "HF_TOKEN": token, "HF_HOME": str(home)}
     command = [sys.executable, "-c", CLIENT, repo, str(file)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip()).read_bytes()
 
@@ -53,6 +53,7 @@ def serve(settings: Settings) -> Iterator[FastAPI]:
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
+        assert thread.is_alive()
         time.sleep(0.01)
     try:
         yield app
@@ -175,7 +176,7 @@ def test_work_on_a_shard_ends_when_its_sender_has_gone(tmp_path: Path, monkeypat
         address, headers = ada._open("write", ada.token)
         with httpx.stream("POST", f"{address}/v2/shards", content=shard(file), headers=headers) as answer:
             next(answer.iter_lines())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while app.state.xet_work.borrowed_tokens and time.monotonic() < deadline:
             time.sleep(0.01)
         assert app.state.hub.objects.xet.sha256_of([file.hash]) == {}

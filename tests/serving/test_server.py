@@ -152,7 +152,7 @@ def test_a_full_queue_sends_clients_away_for_a_moment(narrow: ServerProcess, mem
 def test_a_signal_lets_running_requests_end(chat_directory: Path) -> None:
     with start_server(chat_directory, "--name", "chat") as server:
         client = openai.OpenAI(base_url=server.url, api_key="unused", max_retries=0)
-        with client.completions.create(model="chat", prompt="The", max_tokens=100, n=4, seed=1, stream=True) as running:
+        with client.completions.create(model="chat", prompt="The", max_tokens=40, n=4, seed=1, stream=True) as running:
             next(running)
             server.process.send_signal(signal.SIGINT)
             reasons = [chunk.choices[0].finish_reason for chunk in running]

@@ -100,7 +100,7 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
 def test_a_killed_process_stops_the_others_and_the_same_command_goes_on(home):
     process, out = start(home)
     os.kill(workers(process)[-1], signal.SIGKILL)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=240)
     assert process.returncode == 1
     assert error.splitlines()[-1] == (
         "lmc: process 1 was killed by SIGKILL, and the others were stopped; "
@@ -117,7 +117,7 @@ def test_a_killed_process_stops_the_others_and_the_same_command_goes_on(home):
 def test_a_signal_stops_all_processes_after_the_same_step_with_a_checkpoint(home):
     process, out = start(home)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=240)
     step = len(metrics(out))
     assert process.returncode == 1
     assert error.splitlines()[-1] == f"lmc: stopped at step {step} of 300; the same command continues from there"

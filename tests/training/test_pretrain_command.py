@@ -29,7 +29,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     ) as process:
         wait_for_step(lambda: run_of(home), INTERVAL + 20, process)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=120)
+        out, error = process.communicate(timeout=240)
     return home, subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_written_is_one_line_and_the_la
         [LMC, "pretrain", home / "tiny.yaml", "--out", home / "runs"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)),
     )

@@ -7,6 +7,7 @@ import time
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,7 +39,13 @@ class Observation:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        status, received, sent = CLOSED, 0, 0
+        status, length, received, sent, noted = CLOSED, "", 0, 0, False
+
+        def note() -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                self._note(scope, status, time.perf_counter() - began, received, sent)
 
         async def counted_receive() -> Message:
             nonlocal received
@@ -47,10 +54,13 @@ class Observation:
             return message
 
         async def counted_send(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, length, sent
             if message["type"] == "http.response.start":
-                status = message["status"]
-            sent += len(message.get("body", b""))
+                status, length = message["status"], Headers(raw=message["headers"]).get("content-length", "")
+            else:
+                sent += len(message.get("body", b""))
+                if not message.get("more_body", False) or str(sent) == length:
+                    note()  # first: whoever has the whole answer finds it counted
             await send(message)
 
         try:
@@ -59,20 +69,22 @@ class Observation:
             status = 500  # answered outside of this
             raise
         finally:
-            seconds = time.perf_counter() - began
-            route = _template(scope)
-            self._metrics.count(scope["method"], route, status, seconds, received, sent)
-            if log.isEnabledFor(logging.INFO):
-                state = scope.get("state", {})
-                fields = {
-                    "request": state.get("id"),
-                    "status": status,
-                    "ms": round(seconds * 1000, 1),
-                    "account": state.get("account"),
-                    "received": received,
-                    "sent": sent,
-                }
-                log.info("%s %s", scope["method"], route, extra={"fields": fields})
+            note()
+
+    def _note(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
+        route = _template(scope)
+        self._metrics.count(scope["method"], route, status, seconds, received, sent)
+        if log.isEnabledFor(logging.INFO):
+            state = scope.get("state", {})
+            fields = {
+                "request": state.get("id"),
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+                "account": state.get("account"),
+                "received": received,
+                "sent": sent,
+            }
+            log.info("%s %s", scope["method"], route, extra={"fields": fields})
 
 
 def _template(scope: Scope) -> str:
