@@ -300,6 +300,9 @@ RULES: dict[str, list[Rule]] = {
     "GET /{namespace}/{name}/settings": [page(MANAGE)],
     "GET /{namespace}/{name}/settings/webhooks": [page(MANAGE)],
     "GET /{namespace}/{name}/settings/webhooks/{webhook:int}": [page(MANAGE, params={"webhook": "9"})],
+    "GET /{namespace}/{name}/settings/webhooks/{webhook:int}/deliveries/{delivery:int}": [
+        page(MANAGE, params={"webhook": "9", "delivery": "9"})
+    ],
     "GET /{namespace}/{name}/viewer": [page(READ)],
     "GET /{namespace}/{name}/viewer/statistics": [page(READ)],
     "GET /{namespace}/{name}/viewer/image": [page(READ)],
@@ -354,10 +357,11 @@ FORMS = {
     *(f"POST /settings/two-factor/{step}" for step in ("begin", "confirm", "recovery-codes", "off")),
     *("GET /settings/keys", "POST /settings/keys", "POST /settings/keys/{key_id:int}/remove"),  # tests/hub/test_ssh.py
     *("POST /settings/sessions/end-others", "POST /settings/sessions/{session_id}/end"),
-    *(f"{method} /settings/{page}" for method in ("GET", "POST") for page in ("profile", "email")),
+    *(f"{method} /settings/{page}" for method in ("GET", "POST") for page in ("profile", "email", "delete")),
     *("GET /organizations/new", "POST /organizations/new", "POST /organizations/{organisation}/members/remove"),
     *(f"{method} /organizations/{{organisation}}/members" for method in ("GET", "POST")),
     *(f"{method} /organizations/{{organisation}}/settings" for method in ("GET", "POST")),
+    "GET /organizations/{organisation}/changes",
     *("GET /reports/new", "GET /reports/hiding", "POST /reports"),
     *("GET /reports/{case_id:int}", "POST /reports/{case_id:int}/appeal"),
     # tests/hub/test_web_operator.py

@@ -30,6 +30,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# What is written as an error and is none: by Chromium, each answer of 400 or more, which tests ask for themselves; by
+# htmx, each request that it gives up for a later one (when one fails, it writes "htmx:sendError" too).
+NO_TROUBLE = ("Failed to load resource", "htmx:afterRequest", "htmx:sendAbort")
 WAIT = 60_000  # milliseconds for a page or an element; a busy machine is slow
 
 
@@ -42,7 +45,7 @@ def executable() -> str | None:
 def open_chromium(program: str) -> Iterator[Browser]:
     """The browser while the block runs."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS), timeout=WAIT)
         try:
             yield browser
         finally:
@@ -95,8 +98,7 @@ class Person:
             self.troubles.append(f"{answer.request.method} {answer.url}: {answer.status}")
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        # Chromium also writes a line for every answer of 400 or more, which tests ask for themselves.
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        if message.type == "error" and not message.text.startswith(NO_TROUBLE):
             self.troubles.append(f"{self.page.url}: {message.text}")
 
 

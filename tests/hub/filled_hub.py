@@ -17,7 +17,7 @@ from sqlalchemy import select
 from weights import safetensors
 
 from lmcommons.hub.community.runs import Description, Progress
-from lmcommons.hub.database.tables import MailLink, RepositoryType, Role
+from lmcommons.hub.database.tables import Event, MailLink, RepositoryType, Role, Webhook, WebhookDelivery
 
 PASSWORD = "correct horse battery"
 NEWS = 3  # the number of the pull request that adds NEWS.md
@@ -130,6 +130,7 @@ def fill(hub: HubProcess) -> FilledHub:
     filled.post("zoe", "users/ada/follow")
     filled.post("zoe", "organizations/lab/follow")
     filled.post("ada", "settings/webhooks", url="https://example.org/told", watched=[{"type": "org", "name": "lab"}])
+    _told(filled)
     return filled
 
 
@@ -273,3 +274,11 @@ def _mail(filled: FilledHub) -> None:
     filled.links = tuple(
         f"{page}?code={rooms.mail_links.code_of(link)}" for page, link in zip(pages, links, strict=True)
     )
+
+
+def _told(filled: FilledHub) -> None:
+    """What the webhook was told of, as the log has it: nobody is spoken to."""
+    with filled.hub.rooms() as rooms, rooms.database.write() as session:
+        moves = select(Event.id).where(Event.kind == "branch.moved", Event.name_key == "lab/tales").order_by(Event.id)
+        webhook, event = session.scalars(select(Webhook.id)).one(), session.scalars(moves).first()
+        session.add(WebhookDelivery(webhook_id=webhook, event_id=event, attempts=1, status=200))

@@ -139,7 +139,7 @@ def world(hub: HubProcess) -> Iterator[World]:
             "matrix-writer", "scoped", TokenRole.FINE_GRAINED, scopes={"matrix-stranger": Action.MANAGE}
         )
     tokens |= {"anonymous": None, "wrong token": "hf_wrong"}
-    with httpx.Client(base_url=hub.endpoint, timeout=30) as client:
+    with httpx.Client(base_url=hub.endpoint) as client:
         made = World(client, tokens, cookies)
         for visibility in VISIBILITIES:
             for kind in ("model", "dataset", "space"):

@@ -277,6 +277,9 @@ def test_a_hub_moves_from_a_directory_to_postgresql_and_s3(tmp_path: Path, clust
         assert content(hub, again, "bob/m/resolve/main/w.bin") == b"weights"
         assert again.create_discussion("bob/m", title="more words").num == 2
         assert again.create_repo("bob/n").repo_id == "bob/n"
+        found = httpx.get(f"{hub.endpoint}/bob/m/discussions", params={"search": "MÖRE word"}).text
+        assert "more words" in found
+        assert 'discussions/1"' not in found
 
 
 def test_migrations_make_the_tables_that_the_code_declares_on_postgresql(cluster: HubProcess):
@@ -291,4 +294,8 @@ def _declared(thing: object, name: str | None, kind: str, reflected: bool, compa
     return not (reflected and compared is None and (kind, name) in SEARCH)
 
 
-SEARCH = {("column", "vector"), ("index", "ix_repository_terms_vector")}
+SEARCH = {
+    ("column", "vector"),
+    ("index", "ix_discussion_terms_vector"),
+    ("index", "ix_repository_terms_vector"),
+}

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from io import BytesIO
@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from browser import Browser
-from hub_process import HubProcess, free_port
+from hub_process import PATIENCE, HubProcess, free_port
 from huggingface_hub import HfApi
 from sqlalchemy import select, update
 
 from lmcommons.hub.accounts.sent_forms import AT_WORK
 from lmcommons.hub.database.tables import Progress, SentForm, SplitStatistics, now
+from lmcommons.hub.rooms import Hub
 
 PASSWORD = "correct horse battery"
 ROUNDS = 3
@@ -44,7 +45,6 @@ def api(hub: HubProcess) -> HfApi:
 @pytest.fixture
 def browser(hub: HubProcess, api: HfApi) -> Browser:
     browser = Browser(hub)
-    browser.client.timeout = httpx.Timeout(30)
     assert browser.sign_in("ann", PASSWORD).status_code == 200
     return browser
 
@@ -73,28 +73,28 @@ def test_statistics_that_a_kill_broke_off_end_by_themselves(hub: HubProcess, api
     api.upload_file(
         path_or_fileobj=file.getvalue(), path_in_repo="train.parquet", repo_id="ann/rows", repo_type="dataset"
     )
-    assert httpx.get(f"{hub.endpoint}/datasets/ann/rows/viewer").status_code == 200
-    assert _statistics(hub, lambda row: row.attempts == 1).progress is Progress.WAITING
-    restart(hub)
-    broken_off = _statistics(hub, lambda row: True)
-    assert (broken_off.progress, broken_off.found) == (Progress.WAITING, None)
-    a_minute_passes(hub)
-    done = _statistics(hub, lambda row: row.progress is not Progress.WAITING)
+    with hub.rooms() as rooms:
+        assert httpx.get(f"{hub.endpoint}/datasets/ann/rows/viewer").status_code == 200
+        assert _statistics(rooms, lambda row: row.attempts == 1).progress is Progress.WAITING
+        restart(hub)
+        broken_off = _statistics(rooms, lambda row: True)
+        assert (broken_off.progress, broken_off.found) == (Progress.WAITING, None)
+        a_minute_passes(hub)
+        done = _statistics(rooms, lambda row: row.progress is not Progress.WAITING)
     assert (done.progress, done.attempts, done.found["rows"]) == (Progress.DONE, 2, 400_000)
     assert done.found["columns"][0]["distinct"] == 400_000
     assert "Computing" not in httpx.get(f"{hub.endpoint}/datasets/ann/rows/viewer").text
 
 
-def _statistics(hub: HubProcess, wanted) -> SplitStatistics:
+def _statistics(rooms: Hub, wanted: Callable[[SplitStatistics], bool]) -> SplitStatistics:
     """The one row of statistics, once it is as wanted."""
-    deadline = time.monotonic() + 60
-    with hub.rooms() as rooms:
-        while time.monotonic() < deadline:
-            with rooms.database.read() as session:
-                row = session.scalar(select(SplitStatistics))
-            if row is not None and wanted(row):
-                return row
-            time.sleep(0.005)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with rooms.database.read() as session:
+            row = session.scalar(select(SplitStatistics))
+        if row is not None and wanted(row):
+            return row
+        time.sleep(0.005)
     raise AssertionError("the statistics did not come so far")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from browser import Browser
 from hub_process import HubProcess, lmc_hub, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -19,6 +20,7 @@ from lmcommons.hub.repos.git import GitRepository, RefChange
 
 LARGE = 6 << 20  # bytes: too much for what is left of the disk
 LEFT = 4 << 20
+PASSWORD = "correct horse battery"
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         gc.collect()  # lets go of the files that libgit2 read in this process
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)  # although something may look at it still
 
 
 def fill(disk: Path, left: int) -> None:
@@ -98,12 +100,25 @@ def fill(disk: Path, left: int) -> None:
 @pytest.mark.embedded("a bucket and PostgreSQL have disks of their own")
 def test_on_a_full_disk_files_are_read_and_nothing_is_written(small_disk: Path) -> None:
     with published(small_disk) as (hub, api):
+        hub.command("user", "password", "ada", typed=f"{PASSWORD}\n")
+        browser = Browser(hub)
+        browser.sign_in("ada", PASSWORD)
+        discussion = api.create_discussion("ada/m", "A question", description="Which bees?")
+        thread = browser.get(f"/ada/m/discussions/{discussion.num}")
+        editor = browser.get("/ada/m/edit/main/config.json")
         fill(small_disk, LEFT)
         refused(api, ("large.bin", os.urandom(LARGE)))
         refused(api, ("large.txt", os.urandom(LARGE)))
         fill(small_disk, 0)
         refused(api, ("small.bin", b"small"))
         refused(api, ("small.txt", b"small"))
+        written = "A long answer,\nthought about for an hour."
+        for page, action in ((thread, f"{thread.url.path}/comment"), (editor, editor.url.path)):
+            full_page = browser.submit(page, action, text=written)
+            assert full_page.status_code == 507
+            assert "The hub&#39;s disk is full; nothing was stored" in full_page.text
+            assert f"{written}</textarea>" in full_page.text
+        assert Browser(hub).sign_in("ada", PASSWORD).status_code == 507
         for attempt in (
             lambda: api.create_repo("ada/n"),
             lambda: api.create_branch("ada/m", branch="b"),
@@ -119,6 +134,8 @@ def test_on_a_full_disk_files_are_read_and_nothing_is_written(small_disk: Path) 
             assert httpx.get(f"{hub.endpoint}/ada/m/resolve/main/{path}").content == content
         assert httpx.get(hub.endpoint).status_code == 200
         (small_disk / "ballast").unlink()
+        assert "thought about" not in browser.get(thread.url.path).text
+        assert "thought about" in browser.submit(thread, f"{thread.url.path}/comment", text=written).text
         api.create_repo("ada/n")
         sound(hub, api)
 

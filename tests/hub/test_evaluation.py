@@ -163,8 +163,7 @@ def test_no_notes_stop_the_reader(notes: str):
     assert (found.low is None) == (found.high is None)
 
 
-def test_intervals_overlap_where_they_have_values_in_common():
-    assert Spread(1, 2).overlaps(Spread(2, 3))
-    assert Spread(1, 4).overlaps(Spread(2, 3))
-    assert not Spread(1, 2).overlaps(Spread(2.1, 3))
-    assert not Spread().overlaps(Spread(1, 2))
+def test_an_interval_reaches_as_far_as_its_value():
+    assert Spread(1, 2).reach(1.5) == (1, 2)
+    assert Spread(1, 2).reach(2.04) == (1, 2.04)
+    assert Spread().reach(7) == (7, 7)

@@ -21,6 +21,7 @@ from lmcommons.hub.errors import (
     RepositoryNotFound,
     RevisionNotFound,
 )
+from lmcommons.hub.repos import renames
 from lmcommons.hub.repos.git import (
     AddFile,
     AddLfs,
@@ -408,6 +409,61 @@ def test_of_a_large_file_its_sizes_changed_not_its_pointer(repository: GitReposi
     assert (found["w"].before.size, found["w"].after.size) == (12_000_000, 13_000_000)
     assert (found["large"].before.size, found["large"].after.lfs.sha256) == (3, "c" * 64)
     assert (found["t"].before, found["t"].after.size) == (None, 4)
+
+
+def test_a_file_that_moved_is_a_rename_with_the_lines_that_changed(repository: GitRepository) -> None:
+    text = b"".join(b"line %d\n" % number for number in range(20))
+    commit(
+        repository,
+        AddFile("a.txt", text),
+        AddLfs("same.safetensors", "a" * 64, 5_000),
+        AddLfs("former.safetensors", "b" * 64, 5_000),
+    )
+    second = commit(
+        repository,
+        *map(DeleteFile, ("a.txt", "same.safetensors", "former.safetensors")),
+        AddFile("docs/b.txt", text.replace(b"line 10\n", b"better\n")),
+        AddLfs("weights/same.safetensors", "a" * 64, 5_000),
+        AddLfs("weights/present.safetensors", "c" * 64, 5_000),
+    )
+    found = {change.path: change for change in repository.changes(second)}
+    assert {path: (change.status, change.path_on("old")) for path, change in found.items()} == {
+        "docs/b.txt": ("renamed", "a.txt"),
+        "former.safetensors": ("deleted", "former.safetensors"),
+        "weights/present.safetensors": ("added", "weights/present.safetensors"),
+        "weights/same.safetensors": ("renamed", "same.safetensors"),
+    }
+    changed, same = found["docs/b.txt"], found["weights/same.safetensors"]
+    assert (changed.additions, changed.deletions, changed.is_same, changed.before.path) == (1, 1, False, "a.txt")
+    assert changed.patch is not None
+    assert "-line 10\n+better\n" in changed.patch
+    assert 50 <= changed.rename.similarity < 100
+    assert (same.is_same, same.is_large, same.patch, same.rename.similarity) == (True, True, None, 100)
+    assert {change.status for change in repository.changes(second, base=second)} == set()
+
+
+def test_names_that_are_no_text_are_shown_as_far_as_they_are(repository: GitRepository) -> None:
+    first = commit(repository, AddFile("a", b"one\n"))
+    bare = pygit2.Repository(repository.path)
+    tree = b"100644 b\xff\0" + bare[first].tree["a"].id.raw
+    moved = bare.write(pygit2.enums.ObjectType.TREE, tree)
+    who = pygit2.Signature("ann", "a@x")
+    second = bare.create_commit(None, who, who, "Move", moved, [first])
+    found = [(change.path, change.status) for change in repository.changes(str(second))]
+    assert found == [("a", "deleted"), ("b\ufffd", "added")]
+
+
+@pytest.mark.parametrize("limit", ["BYTES_LIMIT", "WORK_LIMIT"])
+def test_past_the_limits_only_what_moved_unchanged_is_a_rename(
+    repository: GitRepository, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    lines = [b"line %d\n" % number for number in range(1_000)]
+    first = commit(repository, AddFile("a", b"".join(lines)), AddFile("b", b"kept\n"))
+    moved = AddFile("d/a", b"".join(lines[1:])), AddFile("d/b", b"kept\n")
+    second = commit(repository, *map(DeleteFile, "ab"), *moved)
+    assert {path: each.former for path, each in repository.renames(first, second).items()} == {"d/a": "a", "d/b": "b"}
+    monkeypatch.setattr(renames, limit, 10_000)
+    assert {path: each.former for path, each in repository.renames(first, second).items()} == {"d/b": "b"}
 
 
 def test_squashing_keeps_the_files_and_drops_the_history(repository: GitRepository) -> None:

@@ -15,6 +15,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetLe
 from huggingface_hub._eval_results import eval_result_entries_to_yaml
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import Organization, User
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmcommons.hub.repos.leaderboards import open_places
+
+ENDS = st.lists(st.integers(0, 9), min_size=2, max_size=2).map(lambda ends: (min(ends), max(ends)))
 
 BENCHMARK = """
 name: Exam
@@ -77,6 +83,14 @@ def test_the_best_comes_first_and_equals_share_a_rank(apis: dict[str, HfApi], ex
     for name, value in (("ada/r1", 0.5), ("ada/r2", 0.9), ("ben/r3", 0.5), ("ben/r4", 0.1)):
         model(apis, name, results(exam, value))
     assert board(apis[""], exam) == [(1, "ada/r2", 0.9), (2, "ada/r1", 0.5), (2, "ben/r3", 0.5), (4, "ben/r4", 0.1)]
+
+
+@given(st.lists(ENDS, max_size=9), st.booleans())
+def test_a_result_can_have_each_place_but_those_that_intervals_rule_out(reaches: list[tuple[int, int]], higher: bool):
+    for (low, high), place in zip(reaches, open_places(reaches, higher_is_better=higher), strict=True):
+        above, below = sum(other[0] > high for other in reaches), sum(other[1] < low for other in reaches)
+        ahead, behind = (above, below) if higher else (below, above)
+        assert place == (1 + ahead, len(reaches) - behind)
 
 
 def test_the_lowest_is_the_best_where_the_task_says_so(hub: HubProcess, apis: dict[str, HfApi], exam: str):

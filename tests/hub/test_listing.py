@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import httpx
 import pytest
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import BadRequestError, RepositoryNotFoundError
 from huggingface_hub.hf_api import (
@@ -550,7 +550,7 @@ def test_what_has_no_index_gets_one_when_the_hub_starts(tmp_path_factory: pytest
             session.execute(delete(RepositoryTerms))
             session.execute(update(Repository).values(head=None))
         hub.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not ids(hub, search="zephyr") and time.monotonic() < deadline:
             time.sleep(0.05)
         assert ids(hub, search="zephyr") == ["ada/found-again"]

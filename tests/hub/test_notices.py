@@ -78,12 +78,12 @@ def ada(posting: Posting) -> Member:
 def test_every_change_is_told_once(posting: Posting, ada: Member):
     assert ada.told() == []  # of the token that came with the account
     told: dict[str, tuple[Callable[[], object], str]] = {
-        "user.password": (lambda: ada.hub.sign_in.set_password(ada.name, PASSWORD), "the password was changed"),
+        "user.password": (lambda: ada.hub.sign_in.set_password(ada.name, PASSWORD), "was changed by an administrator"),
         "two_factor.on": (ada.turn_on, "two-factor sign-in was turned on"),
         "two_factor.off": (ada.turn_off, "two-factor sign-in was turned off"),
         RESET: (ada.reset, "two-factor sign-in was turned off by an administrator"),
         "key.added": (ada.add_key, "the SSH key SHA256:"),
-        "token.created": (lambda: ada.hub.tokens.add(ada.name, "ci", TokenRole.WRITE), "the token “ci” was made"),
+        "token.created": (lambda: ada.hub.tokens.add(ada.name, "ci", TokenRole.WRITE), "the token “ci” was made by an"),
         "device.approved": (ada.let_in, "a program was let in"),
         "account.email": (lambda: ada.hub.mail_links.change_email(ada.actor, ""), "address was changed or removed"),
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hub_process import free_port, start_hub
+from hub_process import PATIENCE, free_port, start_hub
 from open_rooms import open_rooms
 from receiver import Receiver
 
@@ -406,7 +406,7 @@ def test_a_hub_that_serves_sends_mail_by_itself(tmp_path: Path, receiver: Receiv
         with hub.rooms() as rooms, rooms.database.write() as session:
             row = session.query(Notification).one()
             row.mail_at = now()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not receiver.mail and time.monotonic() < deadline:
             time.sleep(0.05)
         assert [recipients for recipients, _ in receiver.mail] == [["ann@example.org"]]

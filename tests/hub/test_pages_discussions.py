@@ -8,7 +8,7 @@ import pytest
 from chromium import Person, person
 from hub_process import HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 PASSWORD = "correct horse battery"
 PNG = bytes.fromhex(
@@ -79,3 +79,32 @@ def test_a_picture_that_is_pasted_is_there_at_once_and_what_is_none_says_so(ann:
     area.fill("And ")
     paste(ann, "textarea", "p.exe", b"MZ")
     expect(area).to_have_value(re.compile(r"^And \[An attachment is a picture.*\]$"))
+
+
+def test_a_comment_waits_for_the_files_that_are_pasted_into_it(ann: Person):
+    ann.goto("/ann/m/discussions/new")
+    area = ann.page.locator("textarea")
+    waits: list[bool] = []
+
+    def ask(route: Route) -> None:
+        waits.append(area.evaluate("area => area.validity.customError"))
+        route.continue_()
+
+    ann.page.route("**/discussions/attach", ask)
+    paste(ann, "textarea", "p.png", PNG)
+    expect(area).to_have_value(re.compile(r"^!\[p\.png\]"))
+    assert waits == [True]
+    assert not area.evaluate("area => area.validity.customError")
+
+
+def test_what_did_not_reach_the_hub_is_said_until_it_is_tried_again(ann: Person):
+    ann.goto("/ann/m")
+    ann.page.route("**/likes", lambda route: route.abort())
+    like, told = ann.page.locator("#like-button"), ann.page.get_by_role("alert")
+    like.click()
+    expect(told).to_have_text("The connection was lost; try again.")
+    ann.page.unroute("**/likes")
+    like.click()
+    expect(like).to_have_attribute("aria-pressed", "true")
+    expect(told).to_have_count(0)
+    ann.troubles.clear()  # htmx writes of the lost request too

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from browser import Browser
 from filled_hub import PASSWORD, FilledHub, fill
-from hub_process import start_hub
+from hub_process import HubProcess, start_hub
 from web_page import Element, Page
 
 ABOUT = """# Our commons
@@ -209,14 +209,18 @@ def test_a_form_of_a_session_that_ended_keeps_what_was_written(filled: FilledHub
     assert "very secret" not in answer.text
 
 
-@pytest.mark.usefixtures("window")
-def test_too_many_requests_are_answered_with_a_page_that_says_when(tmp_path: Path):
-    with start_hub(tmp_path / "hub", "--rate-limit", "3") as hub:
-        browser = Browser(hub)
-        answers = [browser.get("/") for _ in range(4)]
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-        found = page(answers[-1], 429)
-        assert re.search(r"Try again in \d+ seconds?\.", found.text)
-        assert answers[-1].headers["retry-after"]
-        programs = httpx.get(f"{hub.endpoint}/api/models", headers={"Accept": "*/*"})
-        assert programs.headers["content-type"] == "application/json"
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[HubProcess]:
+    with start_hub(tmp_path / "hub", "--rate-limit", "3") as running:
+        yield running
+
+
+def test_too_many_requests_are_answered_with_a_page_that_says_when(strict: HubProcess, window: None):
+    browser = Browser(strict)
+    answers = [browser.get("/") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    found = page(answers[-1], 429)
+    assert re.search(r"Try again in \d+ seconds?\.", found.text)
+    assert answers[-1].headers["retry-after"]
+    programs = httpx.get(f"{strict.endpoint}/api/models", headers={"Accept": "*/*"})
+    assert programs.headers["content-type"] == "application/json"

@@ -24,12 +24,12 @@ READER = """
 import json, resource, sys, time
 from lmcommons.hub.repos.tabular import read_rows
 from lmcommons.hub.repos.scanning import scan
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 with open(sys.argv[1], "rb") as file:
     rows = read_rows(file, ".parquet", 0, 100).rows
     batch = next(scan(file, ".parquet").batches)
 took = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(json.dumps([len(rows), batch.num_rows, took >> 10, time.monotonic() - began]))
+print(json.dumps([len(rows), batch.num_rows, took >> 10, time.process_time() - began]))
 """
 
 
@@ -46,10 +46,10 @@ def test_billions_of_values_that_would_be_in_memory_at_once_are_refused(content:
         lambda: read_rows(BytesIO(content), ".parquet", 0, 100),
         lambda: list(scan(BytesIO(content), ".parquet").batches),
     ):
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(ValueError, match=r"2,000,000,000 values in lists or in one page, and at most 33,554,432"):
             read()
-        assert time.monotonic() - began < 10
+        assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("make", [lambda: parquet_files.lists(5, VALUES_LIMIT), lambda: parquet_files.flat(BILLIONS)])
@@ -71,10 +71,10 @@ def test_of_billions_of_rows_the_first_are_shown_and_one_too_deep_is_refused():
         lambda: read_rows(BytesIO(content), ".parquet", 1_999_999_990, 3),
         lambda: next(scan(BytesIO(content), ".parquet", 1_999_999_990).batches),
     ):
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(ValueError, match=r"row 1,999,999,990 is too deep in a row group of 2,000,000,000 rows"):
             read()
-        assert time.monotonic() - began < 10
+        assert time.process_time() - began < 10
 
 
 def test_statistics_of_billions_of_rows_end():

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from open_rooms import open_rooms
@@ -53,7 +53,7 @@ def merge(api: HfApi, repo: str, number: int) -> httpx.Response:
         f"{api.endpoint}/api/models/{repo}/discussions/{number}/merge",
         json={},
         headers={"Authorization": f"Bearer {api.token}"},
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -256,7 +256,7 @@ def test_a_large_folder_is_proposed_by_the_command(api: HfApi, stranger: HfApi, 
         "--exclude",
         "h/*",
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert len(api.list_repo_files(repo, revision="refs/pr/1")) == 22
     shown = subprocess.run(
@@ -264,7 +264,7 @@ def test_a_large_folder_is_proposed_by_the_command(api: HfApi, stranger: HfApi, 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert "+++ b/w.safetensors" in shown.stdout

@@ -71,6 +71,9 @@ def test_an_upload_past_the_quota_is_refused_before_it_is_received(hub: HubProce
     with pytest.raises(HfHubHTTPError, match="quota of quota-user is 300,000 bytes"):
         api.upload_file(path_or_fileobj=b"b" * 200_000, path_in_repo="b.bin", repo_id="quota-user/m")
     assert not api.file_exists("quota-user/m", "b.bin")
+    with pytest.raises(HfHubHTTPError, match="this needs 200,000 more"):  # so is a text, which no object store keeps
+        api.upload_file(path_or_fileobj=b"b" * 200_000, path_in_repo="b.txt", repo_id="quota-user/m")
+    api.delete_file("a.bin", "quota-user/m")  # full or not
     hub.command("user", "quota", "quota-user", "none")
     api.upload_file(path_or_fileobj=b"b" * 200_000, path_in_repo="b.bin", repo_id="quota-user/m")
 

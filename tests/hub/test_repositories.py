@@ -380,6 +380,13 @@ def test_a_client_keeps_its_own_request_id_when_it_is_a_plain_one(hub: HubProces
     assert (answer.headers["x-request-id"] == sent) is kept
 
 
+@pytest.mark.parametrize("path", ["/api/whoami-v2", "/api/models", "/api/models/maker/absent", "/settings/tokens", "/"])
+def test_no_cache_that_others_use_keeps_what_a_member_sees(hub: HubProcess, token: str, path: str):
+    answer = httpx.get(hub.endpoint + path, headers={"Authorization": f"Bearer {token}"})
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

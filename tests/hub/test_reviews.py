@@ -191,6 +191,35 @@ def test_a_comment_follows_its_line_when_others_come_and_go(world: World):
     assert present() == [None, None]  # the change was taken back: the difference is elsewhere
 
 
+def test_comments_on_lines_follow_a_file_that_is_renamed(world: World):
+    room, repository = world.hub.line_comments, world.repository
+    world.comment(10)
+    world.comment(10, "old")
+    content = b"first\n" + TEXT.replace(b"line 10\n", b"better\n")
+    files = [DeleteFile("a.txt"), AddFile("docs/b.txt", content)]
+    world.hub.commits.write(world.bo, repository, "refs/pr/1", files, message="move")
+    for path, side, line in (("docs/b.txt", "new", 12), ("a.txt", "old", 11)):
+        room.comment(world.cleo, repository, 1, path, side, line, "And here?")
+    with pytest.raises(BadRequest, match="shows no line 10 on the old side"):
+        room.comment(world.cleo, repository, 1, "docs/b.txt", "old", 10, "Why?")
+
+    def present() -> list[tuple[str, str, int]]:
+        said = world.hub.discussions.events(world.discussion, kind=DiscussionEventKind.LINE)
+        threads = room.threads(repository, world.discussion, said).values()
+        return [(now.path, now.side, now.line) for thread in threads if (now := thread.present) is not None]
+
+    assert present() == [
+        ("docs/b.txt", "new", 11),
+        ("a.txt", "old", 10),
+        ("docs/b.txt", "new", 12),
+        ("a.txt", "old", 11),
+    ]
+    world.hub.commits.write(
+        world.bo, repository, "refs/pr/1", [DeleteFile("docs/b.txt"), AddFile("c.txt", content)], message="again"
+    )
+    assert [place[0] for place in present()] == ["c.txt", "a.txt", "c.txt", "a.txt"]
+
+
 def test_both_sides_of_the_difference_take_comments(world: World):
     world.comment(10, "old")
     world.comment(10, "new")
@@ -306,6 +335,27 @@ def test_the_lines_of_a_patch_have_their_numbers():
         (None, 10, "", "added"),
     ]
     assert patches.lines("") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        (
+            ["bits per byte: 1.93"],
+            ["bits per byte: 1.81"],
+            [("bits per byte: 1.", "93", ""), ("bits per byte: 1.", "81", "")],
+        ),
+        (["讲故事的模型"], ["讲新故事的模型"], [("讲", "", "故事的模型"), ("讲", "新", "故事的模型")]),
+        (["aab"], ["aaab"], [("aa", "", "b"), ("aa", "a", "b")]),
+        (["one", "same"], ["two", "same!"], [("", "", "one"), ("same", "", ""), ("", "", "two"), ("same", "!", "")]),
+        (["alike"], ["alike", "more"], [("", "", "alike"), ("", "", "alike"), ("", "", "more")]),
+    ],
+)
+def test_lines_that_stand_against_each_other_say_what_changed_in_them(
+    old: list[str], new: list[str], parts: list[tuple[str, str, str]]
+):
+    lines = [patches.Line(text, old=1) for text in old] + [patches.Line(text, new=1) for text in new]
+    assert [line.parts for line in patches.marked(lines)] == parts
 
 
 def test_the_client_reads_a_thread_with_reviews_and_the_api_gives_them(

@@ -229,7 +229,7 @@ class Trainer:
 
     def send(self, method: str, run: str = "", **body: Any) -> httpx.Response:
         address = f"{self.address}/{run}" if run else self.address
-        return httpx.request(method, address, json=body, headers=self.headers, timeout=30)
+        return httpx.request(method, address, json=body, headers=self.headers)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def hub(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
+            assert thread.is_alive()
             time.sleep(0.01)
         yield app.state.hub
         server.should_exit = True

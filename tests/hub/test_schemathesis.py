@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from requests.exceptions import ReadTimeout
 
 EXAMPLES = int(os.environ.get("LMC_FUZZ_EXAMPLES", "4"))
-TIMEOUT = 60  # seconds; a request that hangs is a defect
+TIMEOUT = 120  # seconds; a request that hangs is a defect
 STREAMS = {"/api/buckets/{namespace}/{name}/events"}  # which are open as long as somebody listens
 
 # What fields of bodies are called, and the values that one might have; the rest is made up.

@@ -50,6 +50,8 @@ def by_datasets(folder: Path, paths: list[str], patterns: Any = None, base: str 
         ["train.csv", ".hidden/test.csv", "__pycache__/test.csv", ".test.csv"],
         ["config.json", "train.csv", "README.md"],
         ["deep/er/and/deeper/a.csv"],
+        ["train.jsonl.gz", "data.test.jsonl.zst"],
+        ["c4-train.00000-of-01024.json.gz", "c4-validation.00000-of-00008.json.gz"],
     ],
 )
 def test_names_tell_as_they_do_to_datasets(tmp_path: Path, paths: list[str]):

@@ -23,6 +23,7 @@ from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos import datasets, statistics, summaries
 from lmcommons.hub.repos.git import AddFile
 from lmcommons.hub.repos.splits import Split
+from lmcommons.hub.repos.summaries import Summary
 from lmcommons.hub.rooms import Hub
 
 
@@ -172,8 +173,15 @@ def test_a_stop_leaves_the_work_to_the_next_start(rooms: Rooms):
     assert rooms.of(split).progress is Progress.DONE
 
 
-def test_a_stop_in_its_midst_does_not_count_as_a_death(rooms: Rooms):
-    [split] = rooms.write(**{"train.parquet": parquet(pa.table({"n": range(400_000)}))})
+def test_a_stop_in_its_midst_does_not_count_as_a_death(rooms: Rooms, monkeypatch: pytest.MonkeyPatch):
+    add = Summary.add
+
+    def add_late(summary: Summary, rows: pa.RecordBatch) -> None:
+        assert rooms.hub.statistics.stopping.wait(PATIENCE)
+        add(summary, rows)
+
+    monkeypatch.setattr(Summary, "add", add_late)
+    [split] = rooms.write(**{"train.parquet": parquet(ROWS)})
     rooms.of(split)
     rooms.hub.statistics.start()
     wait_for(lambda: rooms.of(split).attempts == 1)
@@ -203,8 +211,8 @@ def test_a_lease_is_renewed_while_the_work_waits_and_the_work_ends_when_nobody_w
     expire(rooms)
     with claim.renewed():
         claim.tell(rows=7)
-        wait_for(lambda: rooms.of(split).leased_until > now())
-        assert rooms.of(split).rows == 7
+        wait_for(lambda: rooms.of(split).rows == 7)
+        assert rooms.of(split).leased_until > now()
         assert rooms.hub.statistics.take() is None
         with rooms.hub.database.write() as session:
             session.execute(delete(SplitStatistics))

@@ -1,10 +1,13 @@
 """Rows of Parquet, JSON and CSV, and of files that are none."""
 
+import bz2
 import csv
 import datetime
+import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmcommons.hub.repos import tabular
+from lmcommons.hub.repos.matching import matches
 from lmcommons.hub.repos.parquet_pages import demand
 from lmcommons.hub.repos.scanning import scan
 from lmcommons.hub.repos.tabular import batch_rows, cells, feature, read_rows
@@ -66,6 +70,9 @@ def test_parquet_is_read_in_parts():
         (".json", json.dumps(NUMBERS.to_pylist())),
         (".csv", "n,text\n" + "".join(f"{n},row {n}\n" for n in range(1_000))),
         (".tsv", "n\ttext\r\n" + "".join(f"{n}\trow {n}\r\n" for n in range(1_000))),
+        (".csv", "n;text\n" + "".join(f"{n};row {n}\n" for n in range(1_000))),
+        (".csv", "n\ttext\n" + "".join(f"{n}\trow {n}\n" for n in range(1_000))),
+        (".tsv", "n|text\n" + "".join(f"{n}|row {n}\n" for n in range(1_000))),
     ],
 )
 def test_rows_of_text(suffix: str, content: str):
@@ -90,11 +97,59 @@ def test_quoted_lines_of_csv_are_one_row():
     assert found.rows == [{"a": "one\ntwo", "b": 'say "hi", then'}, {"a": "名", "b": ""}]
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a;b\n1,5;2\n2,5;3\n", [{"a": "1,5", "b": 2}, {"a": "2,5", "b": 3}]),
+        ('a,b\n"x; y",1\n"z; w",2\n', [{"a": "x; y", "b": 1}, {"a": "z; w", "b": 2}]),
+        ('a;b\n"x, ""y""\nz";1\n', [{"a": 'x, "y"\nz', "b": 1}]),
+        ("text\none; two\nthree\n", [{"text": "one; two"}, {"text": "three"}]),
+        ("a,a,b\n1,2,3\n", [{"a": 1, "a.1": 2, "b": 3}]),
+    ],
+)
+def test_separated_values_are_told_apart_by_the_sign_that_fits_all_rows(text: str, rows: list[dict[str, Any]]):
+    assert read_rows(BytesIO(text.encode()), ".csv", 0, 10).rows == rows
+
+
+def test_of_a_long_csv_no_half_of_a_row_is_shown(monkeypatch: pytest.MonkeyPatch):
+    content = b'a,b\n"one\ntwo",2\n' + b'"one\ntwo, three",2\n' * 20
+    for limit in range(40, 90):
+        monkeypatch.setattr(tabular, "TEXT_LIMIT", limit)
+        found = read_rows(BytesIO(content), ".csv", 0, 100)
+        assert {(row["a"], row["b"]) for row in found.rows} <= {("one\ntwo", 2), ("one\ntwo, three", 2)}
+        assert found.known == len(found.rows) == 1 + (limit - 17) // 19
+    monkeypatch.setattr(tabular, "TEXT_LIMIT", 60)
+    with pytest.raises(ValueError, match="row 1: 1 values for 2 columns"):
+        read_rows(BytesIO(b"a,b\n1,2\n3\n" + b"4,5\n" * 50), ".csv", 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("packed", "compress"),
+    [(".gz", gzip.compress), (".bz2", bz2.compress), (".zst", lambda text: pa.compress(text, "zstd", asbytes=True))],
+)
+def test_compressed_texts_are_read_from_their_beginning(
+    packed: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+):
+    content = compress(b'{"a": 1}\n' * 1_000)
+    found = read_rows(BytesIO(content), f".jsonl{packed}", 999, 5)
+    assert (found.rows, found.total) == ([{"a": 1}], 1_000)
+    assert read_rows(BytesIO(content + content), f".jsonl{packed}", 0, 5).total == 2_000
+    with pytest.raises(ValueError, match=r"^cannot be read as jsonl\.\w+: [^\n]+$"):
+        read_rows(BytesIO(content[:-8]), f".jsonl{packed}", 0, 5)
+    monkeypatch.setattr(tabular, "TEXT_LIMIT", 100)
+    assert (read_rows(BytesIO(content), f".jsonl{packed}", 0, 50).known, len(content) < 200) == (11, True)
+
+
 def test_rows_of_json_that_differ():
     content = b'{"a": 1}\n{"b": "x", "a": "text"}\n{"a": null}\n{"a": [1]}\n'
     found = read_rows(BytesIO(content), ".jsonl", 0, 10)
     assert found.schema == pa.schema([("a", pa.string()), ("b", pa.string())])
     assert [row.get("a") for row in found.rows] == [1, "text", None, [1]]
+
+
+def test_bytes_within_values_are_not_searched():
+    rows = pa.RecordBatch.from_pylist([{"audio": {"bytes": b"abc", "path": "a.wav"}}])  # YWJj as base64
+    assert (matches(rows, "ywj"), matches(rows, "a.wav")) == ([], [0])
 
 
 TEXTS = st.none() | st.text(max_size=3)
@@ -173,6 +228,8 @@ def test_rows_are_read_without_pandas(tmp_path: Path):
         (".json", b"[" * 100_000),
         (".csv", b""),
         (".csv", b"a,b\n1\n2,3,4\n"),
+        (".csv", b",".join([b"c"] * 30_000) + b"\n"),
+        (".csv", b'"' + b"c" * 200_000 + b'",d\n1,2\n'),
         (".csv", b"a,b\n\xff\xfe,1\n\x00"),
     ],
 )

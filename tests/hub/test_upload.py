@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
@@ -56,7 +56,7 @@ def send(api: HfApi, repo: str, *lines: object, revision: str = "main", query: s
         f"{api.endpoint}/api/models/{repo}/commit/{revision}{query}",
         content=body,
         headers={"Authorization": f"Bearer {api.token}", "Content-Type": "application/x-ndjson"},
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -269,7 +269,7 @@ def test_kill_9_in_the_middle_of_commits_leaves_whole_commits_only(tmp_path: Pat
         for _ in range(2):
             sender = threading.Thread(target=commit_until_killed)
             sender.start()
-            already, deadline = len(answered), time.monotonic() + 60
+            already, deadline = len(answered), time.monotonic() + PATIENCE
             while len(answered) == already and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(random.uniform(0, 0.5))
@@ -288,11 +288,19 @@ def test_kill_9_in_the_middle_of_commits_leaves_whole_commits_only(tmp_path: Pat
         assert answered
 
 
-def test_ten_thousand_files_in_one_commit_take_seconds(api: HfApi, repo: str):
+def processor_seconds(hub: HubProcess) -> float:
+    """What the processes of a hub, and those that they have waited for, have used of the processor (proc(5), stat)."""
+    ticks = 0
+    for pid in {hub.process.pid} | hub.workers():
+        ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_ten_thousand_files_in_one_commit_take_seconds(hub: HubProcess, api: HfApi, repo: str):
     lines = [file_line(f"{number // 100}/{number}.txt", str(number).encode()) for number in range(10_000)]
-    started = time.monotonic()
+    started = processor_seconds(hub)
     assert send(api, repo, *lines).status_code == 200
-    assert time.monotonic() - started < 30
+    assert processor_seconds(hub) - started < 30
     assert len(api.list_repo_files(repo)) == 10_001
     deleted = [{"key": "deletedFolder", "value": {"path": f"{number}/"}} for number in range(100)]
     assert send(api, repo, *deleted).status_code == 200
@@ -311,7 +319,7 @@ def test_memory_stays_bounded_while_large_commits_are_sent(tmp_path: Path):
         def post(lines: Iterator[bytes]) -> httpx.Response:
             address = f"{hub.endpoint}/api/models/ada/m/commit/main"
             headers = {"Authorization": f"Bearer {api.token}"}
-            return httpx.post(address, content=body(lines), headers=headers, timeout=60)
+            return httpx.post(address, content=body(lines), headers=headers, timeout=PATIENCE)
 
         files = (
             json.dumps(file_line(f"{number}.txt", bytes([number]) * (1 << 20))).encode() + b"\n"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from browser import Browser
 from hub_process import HubProcess, start_hub
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from web_page import Page
 from weights import safetensors
 
@@ -380,9 +381,42 @@ def test_large_files_of_a_pull_request_are_compared_and_not_their_pointers(world
     assert sizes == [2000, 1000, 2000]  # from the file's name, and from both sizes
     said = [text(checked(world.ann.get(link))) for link in Page(changes.text).attributes("data-hx-get")]
     assert "1 reshaped 1 the same" in said[0]
-    assert "Rows before 1,000 Rows after 2,000" in said[1]
+    assert "Rows before 1,000 Rows after 2,000 Only after 1,000 Only before 0" in said[1]
+    assert '{"row": 1000}' in said[1]
     pointer = world.page(world.ann, "/discussions/1/changes?path=other.bin&side=new&line=2")
     assert 'id="write"' not in pointer.text
+
+
+def test_a_renamed_file_shows_what_changed_in_it_and_takes_comments(world: World):
+    rows = b"".join(b'{"n": %d}\n' % number for number in range(30))
+    weights = safetensors(a=[1000])
+    state = [CommitOperationAdd("rows.jsonl", rows), CommitOperationAdd("model.safetensors", weights)]
+    world.apis["ann"].create_commit(world.repo, state, commit_message="Begin")
+    moved = [
+        CommitOperationAdd("docs/é b.txt", TEXT.replace(b"line 10\n", b"better\n")),
+        CommitOperationAdd("data/rows.jsonl", rows.replace(b"29", b"31")),
+        CommitOperationAdd("weights/model.safetensors", weights),
+        *map(CommitOperationDelete, ("a.txt", "rows.jsonl", "model.safetensors")),
+    ]
+    world.apis["bo"].create_commit(world.repo, moved, commit_message="Move", create_pr=True)
+    changes = world.page(world.cleo, "/discussions/1/changes")
+    shown = text(changes)
+    assert "3 files changed 3 renamed +2 −2 lines" in shown
+    assert "a.txt → docs/é b.txt renamed +1 −1 94 % the same" in shown
+    assert "model.safetensors → weights/model.safetensors renamed large file" in shown
+    assert shown.count("The content did not change.") == 1
+    [compared] = Page(changes.text).attributes("data-hx-get")
+    assert "Only after 1 Only before 1" in text(checked(world.cleo.get(compared)))
+    for path, side in (("docs/é b.txt", "new"), ("a.txt", "old")):
+        line = f"path={quote(path)}&side={side}&line=10"
+        assert line in changes.text
+        said = world.send(
+            world.cleo, f"/discussions/1/changes?{line}", "/discussions/1/lines", text=f"Why {side}?", do="comment"
+        )
+        assert f"Why {side}?" in text(said)
+    conversation = text(world.page(world.bo, "/discussions/1"))
+    assert "docs/é b.txt:10" in conversation
+    assert "a.txt:10" in conversation
 
 
 def test_who_opened_a_pull_request_is_offered_no_verdict_on_it(world: World):

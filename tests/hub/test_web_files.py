@@ -228,7 +228,7 @@ def test_the_metrics_of_a_run_are_charts_with_a_table_of_last_values(site: Site)
 
 def test_rows_are_a_table_with_pages(site: Site) -> None:
     page = site.get("/blob/main/rows.csv?page=3")
-    assert "121 120 name 121" in page.text
+    assert "120 120 name 121" in page.text
     assert "130 rows" in page.text
     assert "?page=2" in page.attributes("href")
     assert "source" not in site.get("/blob/main/rows.csv?view=source").text.lower()
@@ -316,6 +316,21 @@ def test_the_history_of_a_file_leads_to_what_it_was(site: Site) -> None:
     assert f"/ann/m/blob/{commits[1]}/code.py" in links
     assert f"/ann/m/blob/{commits[0]}/code.py" not in links
     assert f"/ann/m/tree/{commits[0]}/many" in set(site.get("/commits/main/many").attributes("href"))
+
+
+def test_the_history_of_a_file_goes_on_at_the_path_that_it_had(site: Site) -> None:
+    git = site.hub.repositories.git(site.repository)
+    git.create_ref("refs/heads/moved", git.resolve("v1"))
+    move = [DeleteFile("one.txt"), AddFile("folder/<b>two.txt", b"old\n")]
+    site.hub.commits.commit(site.ann, site.repository, "moved", move, message="Move")
+    page = site.get("/commits/moved/folder/%3Cb%3Etwo.txt")
+    former = f"/ann/m/commits/{git.resolve('v1')}/one.txt"
+    assert former in page.attributes("href")
+    assert "another path: one.txt" in " ".join(page.text.split())
+    assert "another path" not in site.get(former.removeprefix("/ann/m")).text
+    moved = site.get("/commit/moved")
+    assert "one.txt → folder/<b>two.txt" in " ".join(moved.text.split())
+    assert "1 renamed" in moved.text
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

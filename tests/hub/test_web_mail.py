@@ -3,17 +3,20 @@
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from browser import Browser
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from open_rooms import open_rooms
 from receiver import Receiver
 from web_page import Page
+
+from lmcommons.hub.accounts.limits import MAILS
 
 PASSWORD, OTHER = "correct horse battery", "another good one"
 
@@ -26,7 +29,7 @@ class Post:
 
     def to(self, address: str, number: int = 1) -> EmailMessage:
         """The mail with this number to an address, security notices apart."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             mail = [message for to, message in self.receiver.mail if to == [address]]
             found = [each for each in mail if not each["Message-ID"].startswith("<notice-")]
@@ -105,7 +108,6 @@ def test_who_joins_verifies_the_address_in_the_language_of_the_page(post: Post):
     sound(stranger.submit(opened, "/settings/email/confirm"), 404)
 
 
-@pytest.mark.usefixtures("window")
 def test_a_new_address_needs_the_password_and_is_mailed_again_a_few_times(post: Post):
     name, address, browser = post.member()
     page = browser.get("/settings/email")
@@ -116,14 +118,16 @@ def test_a_new_address_needs_the_password_and_is_mailed_again_a_few_times(post: 
     waiting = browser.submit(page, "/settings/email", email=wanted, present=PASSWORD)
     assert f"A link was sent to {wanted}" in sound(waiting).text
     assert f"Your address is {address}." in sound(waiting).text
-    first = post.link(wanted)
-    again = browser.submit(waiting, "/settings/email/again")
-    second = post.link(wanted, 2)
-    sound(browser.get(first), 404)
-    refused = browser.submit(again, "/settings/email/again")
-    assert "mail" in sound(refused, 429).text
-    assert int(refused.headers["Retry-After"]) > 0
-    browser.submit(browser.get(second), "/settings/email/confirm")
+    links = [post.link(wanted)]
+    answer = browser.submit(waiting, "/settings/email/again")
+    while answer.status_code == 200:  # once more, or more often where a window of the limits ends meanwhile
+        links.append(post.link(wanted, len(links) + 1))
+        assert 1 < len(links) <= 2 * MAILS
+        answer = browser.submit(answer, "/settings/email/again")
+    assert "mail" in sound(answer, 429).text
+    assert int(answer.headers["Retry-After"]) > 0
+    sound(browser.get(links[-2]), 404)
+    browser.submit(browser.get(links[-1]), "/settings/email/confirm")
     page = browser.get("/settings/email")
     assert f"Your address is {wanted}." in sound(page).text
     assert "/settings/email/again" not in page.text
@@ -131,15 +135,24 @@ def test_a_new_address_needs_the_password_and_is_mailed_again_a_few_times(post: 
     assert wanted not in Browser(post.hub).get(f"/{name}").text
 
 
-@pytest.mark.usefixtures("window")
+def let_in(send: Callable[[], httpx.Response]) -> int:
+    """How often a form is taken before it is refused for a time."""
+    number = 0
+    while (answer := send()).status_code == 200:
+        number += 1
+        assert number <= 2 * MAILS
+    assert answer.status_code == 429
+    return number
+
+
 def test_nobody_is_sent_mail_by_many_who_name_the_same_address(post: Post):
     victim = f"v{secrets.token_hex(4)}@example.org"
-    statuses = []
-    for _ in range(4):
+
+    def name_the_victim() -> httpx.Response:
         _, _, browser = post.member(verified=False)
-        page = browser.get("/settings/email")
-        statuses.append(browser.submit(page, "/settings/email", email=victim, present=PASSWORD).status_code)
-    assert statuses == [200, 200, 200, 429]
+        return browser.submit(browser.get("/settings/email"), "/settings/email", email=victim, present=PASSWORD)
+
+    assert let_in(name_the_victim) >= MAILS  # more where a window of the limits ends meanwhile
 
 
 def test_without_a_mail_server_pages_say_so(hub: HubProcess):
@@ -197,13 +210,11 @@ def test_the_answer_is_the_same_whoever_is_named(post: Post):
     assert len(set(answers)) == 1
 
 
-@pytest.mark.usefixtures("window")
 def test_asking_for_links_is_slowed_down_for_whoever_is_named(post: Post):
     for named in (post.member()[0], f"nobody-{secrets.token_hex(4)}"):
         lost = Browser(post.hub)
         form = lost.get("/login/forgotten")
-        statuses = [lost.submit(form, "/login/forgotten", named=named).status_code for _ in range(4)]
-        assert statuses == [200, 200, 200, 429]
+        assert let_in(partial(lost.submit, form, "/login/forgotten", named=named)) >= MAILS
 
 
 # ---------------------------------------------------------------- invitations
@@ -229,14 +240,14 @@ def test_an_invitation_comes_by_mail_and_is_declined_or_taken_back(post: Post):
         sound(admins_browser.submit(again, invitations, user=wrong, role="read"), status)
     opened = browser.get("/notifications")
     taken_back = admins_browser.submit(asked, f"{invitations}/withdraw", user=name)
-    assert f"{admin} took back the invitation of {name}" in sound(taken_back).text
+    changes = f"/organizations/{team}/changes"
+    assert f"{admin} took back the invitation of {name}" in sound(admins_browser.get(changes)).text
     late = browser.submit(opened, f"{invitations}/answer", answer="accept")
     assert "may have been taken back" in sound(late, 404).text
     admins_browser.submit(taken_back, invitations, user=name, role="read")
     assert "invites you" not in sound(decline(browser, team)).text
-    page = admins_browser.get(members)
-    assert f"{name} declined" in sound(page).text
-    refused = admins_browser.submit(page, invitations, user=name, role="read")
+    assert f"{name} declined" in sound(admins_browser.get(changes)).text
+    refused = admins_browser.submit(admins_browser.get(members), invitations, user=name, role="read")
     assert f"{name} declined an invitation to {team}, and can be invited again after" in sound(refused, 409).text
     assert admin in sound(browser.get(f"/{team}?tab=members")).text
 
@@ -265,6 +276,7 @@ def test_a_language_that_is_chosen_while_signed_in_is_the_accounts(post: Post):
     assert 'lang="en"' in browser.get("/").text
     browser.client.get("/language/zh?next=/", headers={"Sec-Fetch-Site": "cross-site"})
     browser.client.cookies.delete("lmc_language")
+    browser.client.get("/language/zh", headers={"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"})
     assert 'lang="en"' in browser.get("/").text
     browser.get("/language/zh?next=/")
     elsewhere = Browser(post.hub)

@@ -330,6 +330,9 @@ def test_what_was_rendered_is_kept_within_a_limit(monkeypatch: pytest.MonkeyPatc
         ("```math\n\\frac{a}{b}\n```", "ab", "block"),
         (r"| a |\n|--|\n| $\alpha$ |".replace(r"\n", "\n"), "α", "inline"),
         (r"**$\text{if } a<b$**", "if a<b", "inline"),
+        (r"$$\arg\max_{y} f + \operatorname*{arg\,min}_\theta$$", "argmaxyf+argminθ", "block"),
+        (r"$$\big\{ \text{5\% of a\_b} \big\}$$", "{5% of a_b}", "block"),
+        (r"$$\label{eq:one} a = b \notag$$", "a=b", "block"),
     ],
 )
 def test_formulas_are_mathml(text: str, words: str, display: str) -> None:
@@ -356,6 +359,21 @@ def test_lines_of_a_formula_stand_below_each_other(latex: str) -> None:
     assert "&" not in page.all("math")[0].text
 
 
+def test_a_matrix_is_what_its_exponent_belongs_to() -> None:
+    page = Page(markdown.render(r"$\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}^{-1}$", PLACE))
+    assert page.all("msup")[0].text == "(1234)−1"
+
+
+def test_in_a_displayed_formula_limits_stand_below_the_word_that_has_them() -> None:
+    latex = r"\max_{x} \log_2 x + \sum_i x_i"
+    displayed, inline = (Page(markdown.render(f"{sign}{latex}{sign}", PLACE)) for sign in ("$$", "$"))
+    assert [element.text for element in displayed.all("munder")] == ["maxx", "∑i"]
+    assert (inline.all("munder"), len(inline.all("msub"))) == ([], 4)
+    operator = Page(markdown.render(r"$$\mathop{\mathrm{argmin}}\limits_{x} a \mathbin{+} b$$", PLACE))
+    assert [element.text for element in operator.all("munder")] == ["argminx"]
+    assert [element.text for element in operator.all("mo")] == ["+"]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -368,6 +386,10 @@ def test_lines_of_a_formula_stand_below_each_other(latex: str) -> None:
         (r"broken \(x_{\) here", r"broken \(x_{\) here"),
         ("$" + "x+" * 2_000 + "y$", "$" + "x+" * 2_000 + "y$"),
         ("$" + r"\sqrt{" * 330 + "$", "$" + r"\sqrt{" * 330 + "$"),
+        # Each of these would become longer without end.
+        (r"$\newcommand{\q}[1]{\q{#1#1}}\q{x}$", r"$\newcommand{\q}[1]{\q{#1#1}}\q{x}$"),
+        (r"$\def\q#1{\q{#1#1}}\q{x}$", r"$\def\q#1{\q{#1#1}}\q{x}$"),
+        (r"$\newenvironment{q}{\q\q}{}\begin{q}\end{q}$", r"$\newenvironment{q}{\q\q}{}\begin{q}\end{q}$"),
     ],
 )
 def test_what_is_no_formula_stays_as_it_is_written(text: str, shown: str) -> None:

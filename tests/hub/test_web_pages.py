@@ -140,7 +140,7 @@ def fill(site: Site) -> None:
     )
     site.add("ada/broken", {".eval_results/a.yaml": b"- value: 1\n"}, "Results without a dataset")
     site.add_unchecked_card("ada/broken", b"---\ntags: [a, b\n---\n# Still here\n")
-    site.add_unchecked_card("ada/binary", b"\xff\xfe\0\1")
+    site.add_unchecked_card("ada/binary", b"\xff\xff\0\1")
     site.add("ada/bare", {"notes.txt": b"x"}, "No card")
 
 
@@ -177,7 +177,8 @@ def test_pages_are_sent_compressed_to_browsers_that_can_read_it(site: Site) -> N
     packed = site.client.get("/lab/tales", headers={"Accept-Encoding": "gzip"})
     plain = site.client.get("/lab/tales", headers={"Accept-Encoding": "identity"})
     assert packed.headers["content-encoding"] == "gzip"
-    assert packed.text == plain.text
+    ages = re.compile("(<time[^>]*>)[^<]*")  # which may be a second more in the later one
+    assert ages.sub(r"\1", packed.text) == ages.sub(r"\1", plain.text)
     assert int(packed.headers["content-length"]) < len(plain.content) / 2
 
 

@@ -16,6 +16,9 @@ from hub_process import HubProcess, start_hub
 from huggingface_hub import HfApi
 from web_page import Page
 
+from lmcommons.hub.accounts.accounts import new_user
+from lmcommons.hub.database.tables import Membership, Role
+
 PASSWORD = "correct horse battery"
 SCRIPT = "<script>alert(1)</script>"
 
@@ -48,6 +51,12 @@ def sound(page: httpx.Response, status: int = 200) -> Page:
 
 def alert(page: httpx.Response) -> str:
     return next(each.text for each in Page(page.text).all("p") if each.attributes.get("role") == "alert")
+
+
+def shown_role(page: httpx.Response, user: str) -> str:
+    """The role that the form of a member offers first."""
+    form = next(part for part in page.text.split("<form")[1:] if f'value="{user}"' in part)
+    return re.findall(r'value="([a-z]+)" selected', form)[0]
 
 
 # ---------------------------------------------------------------- profiles
@@ -156,7 +165,7 @@ def test_a_member_makes_an_organisation_and_decides_who_belongs_to_it(club: HubP
     assert made.url.path == base
     invitations = f"/organizations/{team}/invitations"
     asked = browser.submit(made, invitations, user=other, role="write")
-    assert f"{name} invited {other} as writer" in sound(asked).text
+    assert any(other in row.text and "writer" in row.text for row in sound(asked).all("tr"))
     waiting = others_browser.get("/notifications")
     assert f"{name} invites you to {team} as writer" in sound(waiting).text
     assert others_browser.submit(waiting, f"{invitations}/answer", answer="accept").url.path == f"/{team}"
@@ -173,10 +182,14 @@ def test_a_member_makes_an_organisation_and_decides_who_belongs_to_it(club: HubP
     assert others_browser.client.post(base, data={**form, "user": other, "role": "admin"}).status_code == 403
     left = others_browser.submit(others_browser.get(base), f"{base}/remove", user=other)
     assert left.url.path == f"/{team}"
-    log = sound(browser.get(base)).text
-    assert f"{name} made the organisation" in log
-    assert f"{other} joined as writer" in log
-    assert f"{other} left" in log
+    changes = f"/organizations/{team}/changes"
+    assert [each.text.partition(" ·")[0] for each in sound(browser.get(changes)).all("li") if " · " in each.text] == [
+        f"{other} left",
+        f"{other} joined as writer",
+        f"{name} invited {other} as writer",
+        f"{name} made the organisation",
+    ]
+    assert others_browser.get(changes).status_code == 403
 
 
 def test_the_last_admin_stays_and_wrong_members_are_one_line(club: HubProcess):
@@ -204,7 +217,52 @@ def test_a_stranger_cannot_use_up_the_mail_that_somebody_may_be_sent(club: HubPr
     assert form
     asked = {"form": form[1], "user": victim, "role": "read"}
     assert {strangers_browser.client.post(invitations, data=asked).status_code for _ in range(4)} == {403}
-    assert f"invited {victim}" in sound(browser.submit(page, invitations, user=victim, role="read")).text
+    asked = sound(browser.submit(page, invitations, user=victim, role="read"))
+    assert any(victim in row.text for row in asked.all("tr"))
+
+
+def test_many_members_are_read_page_by_page_and_found_by_name(club: HubProcess):
+    name, browser, _ = member(club)
+    team = f"t{secrets.token_hex(4)}"
+    browser.submit(browser.get("/organizations/new"), "/organizations/new", name=team)
+    base = f"/organizations/{team}/members"
+    assert "find" not in sound(browser.get(base)).attributes("class")  # one member is found without a search
+    with club.rooms() as rooms:
+        users = [new_user(f"{team}-{number:02}", f"Wang {number:02}", None) for number in range(70)]
+        with rooms.database.write() as session:
+            session.add_all(users)
+            session.flush()
+            organisation_id = rooms.organisations.find(team).id
+            session.add_all(
+                Membership(organisation_id=organisation_id, user_id=each.id, role=Role.READ) for each in users
+            )
+    first = browser.get(base)
+    assert "71 members" in sound(first).text
+    second = browser.get(f"{base}?page=2")
+    shown = [{cell.text for cell in sound(page).all("th") if "Wang" in cell.text} for page in (first, second)]
+    assert [len(each) for each in shown] == [30, 30]
+    assert not shown[0] & shown[1]
+    # A change leaves its maker where the form was.
+    changed = browser.submit(second, f"{base}?page=2", user=f"{team}-40", role="write")
+    assert (changed.url.path, changed.url.query) == (base, b"page=2")
+    assert shown_role(changed, f"{team}-40") == "write"
+    found = browser.get(f"{base}?search=WANG+05")
+    assert "1 member" in sound(found).text
+    assert shown_role(found, f"{team}-05") == "read"
+    removed = browser.submit(found, f"{base}/remove?search=WANG+05", user=f"{team}-05")
+    assert "No member has “WANG 05” in the name." in sound(removed).text
+    assert "Wang 69" in sound(browser.get(f"/{team}?tab=members&page=3")).text
+    overview = sound(browser.get(f"/{team}"))
+    assert "Wang 01" in overview.text
+    assert "Wang 20" not in overview.text
+    # So are the organisations of somebody.
+    with club.rooms() as rooms:
+        for number in range(32):
+            rooms.organisations.add(f"{team}-o{number:02}", members=[(name, Role.READ)])
+    overview = sound(browser.get(f"/{name}"))
+    assert "All organisations" in overview.text
+    assert f"{team}-o31" not in overview.text
+    assert f"{team}-o31" in sound(browser.get(f"/{name}?tab=organisations&page=2")).text
 
 
 def test_settings_of_an_organisation_are_its_admins(club: HubProcess):
@@ -234,9 +292,20 @@ def key_of(page: httpx.Response) -> str:
     return next(code for code in codes if re.fullmatch("([A-Z2-7]{4} ?)+", code)).replace(" ", "")
 
 
+def test_who_sits_at_an_open_browser_sets_up_no_second_factor(club: HubProcess):
+    _, browser, _ = member(club)
+    page = browser.get("/settings/two-factor")
+    begin = "/settings/two-factor/begin"
+    assert "password is wrong" in alert(browser.submit(page, begin, present="wrong password"))
+    first, second = (browser.submit(page, begin, present=PASSWORD) for _ in range(2))
+    seen, given = pyotp.TOTP(key_of(first)), pyotp.TOTP(key_of(second))
+    assert browser.submit(second, "/settings/two-factor/confirm", code=seen.now()).status_code == 401
+    assert browser.submit(second, "/settings/two-factor/confirm", code=given.now()).status_code == 200
+
+
 def test_two_factor_sign_in_from_setting_up_to_turning_off(club: HubProcess):
     name, browser, api = member(club)
-    begun = browser.submit(browser.get("/settings/two-factor"), "/settings/two-factor/begin")
+    begun = browser.submit(browser.get("/settings/two-factor"), "/settings/two-factor/begin", present=PASSWORD)
     page = sound(begun)
     assert page.all("svg")
     assert begun.headers["cache-control"] == "no-store"
@@ -244,7 +313,7 @@ def test_two_factor_sign_in_from_setting_up_to_turning_off(club: HubProcess):
     wrong = browser.submit(begun, "/settings/two-factor/confirm", code="000000")
     assert wrong.status_code == 401
     assert key_of(wrong) == authenticator.secret  # what was scanned stays right
-    on = browser.submit(wrong, "/settings/two-factor/confirm", code=authenticator.at(time.time() - 30))
+    on = browser.submit(wrong, "/settings/two-factor/confirm", code=authenticator.now())
     codes = re.findall(r"\b(?:[a-z2-7]{4}-){3}[a-z2-7]{4}\b", sound(on).text)
     assert len(codes) == 10
     assert codes[0] not in browser.get("/settings/two-factor").text
@@ -256,11 +325,12 @@ def test_two_factor_sign_in_from_setting_up_to_turning_off(club: HubProcess):
     assert fresh.get("/settings/tokens").url.path == "/login"
     mistyped = fresh.submit(asked, "/login/code", code="123456")
     assert mistyped.status_code == 401
-    landed = fresh.submit(mistyped, "/login/code", code=authenticator.now())
+    code = authenticator.at(time.time() + 30)  # a step that was not used
+    landed = fresh.submit(mistyped, "/login/code", code=code)
     assert landed.url.path == "/settings/tokens"
     again = Browser(club)
     asked = again.sign_in(name, PASSWORD)
-    assert again.submit(asked, "/login/code", code=authenticator.now()).status_code == 401  # used
+    assert again.submit(asked, "/login/code", code=code).status_code == 401  # used
     assert again.submit(asked, "/login/code", code=codes[0]).status_code == 200
     assert again.get("/settings/tokens").url.path == "/settings/tokens"
     forged = again.client.post("/login/code", data={"ticket": "1.9999999999." + "0" * 64, "code": codes[1]})
@@ -280,7 +350,7 @@ def test_two_factor_sign_in_from_setting_up_to_turning_off(club: HubProcess):
 
 def test_the_operator_resets_the_second_factor_of_somebody_who_lost_it(club: HubProcess):
     name, browser, _ = member(club)
-    begun = browser.submit(browser.get("/settings/two-factor"), "/settings/two-factor/begin")
+    begun = browser.submit(browser.get("/settings/two-factor"), "/settings/two-factor/begin", present=PASSWORD)
     browser.submit(begun, "/settings/two-factor/confirm", code=pyotp.TOTP(key_of(begun)).now())
     assert "ticket" in Browser(club).sign_in(name, PASSWORD).text
     club.command("user", "reset-two-factor", name)

@@ -1,6 +1,7 @@
 """What file pages show: previews of every kind of content, highlighted lines, stated results, figures for people."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -79,6 +80,13 @@ def test_markup_in_a_text_file_is_shown_and_not_obeyed(show: Show) -> None:
     assert "&lt;script&gt;" in show("page.txt", b"<script>alert(1)</script>").lines[0]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_text_may_begin_with_a_mark_of_its_encoding(show: Show, encoding: str) -> None:
+    assert show("a.txt", "名 1\n".encode(encoding)).lines == ["名 1"]
+    table = show("a.csv", "名;n\n一;1,5\n".encode(encoding)).table
+    assert ([column.name for column in table.columns], words(table)) == (["名", "n"], [["一", "1,5"]])
+
+
 def test_a_text_has_pages_of_lines(show: Show) -> None:
     text = b"".join(b"line %d\n" % number for number in range(1, 1202))
     pages = [show("a.txt", text, page=number) for number in (1, 2, 3)]
@@ -128,15 +136,18 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
         ("a.csv", b"id,text\n" + b"".join(b"%d,row %d\n" % (n, n) for n in range(120))),
         ("a.TSV", b"id\ttext\n" + b"".join(b"%d\trow %d\n" % (n, n) for n in range(120))),
         ("a.parquet", as_parquet(STORIES)),
+        ("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, STORIES)).encode())),
+        ("a.json.zst", pa.compress("\n".join(map(json.dumps, STORIES)).encode(), "zstd", asbytes=True)),
     ],
 )
 def test_rows_have_pages(show: Show, name: str, content: bytes) -> None:
     first, last = show(name, content), show(name, content, page=3)
     assert (words(first.table)[1], first.table.total, first.more) == (["1", "row 1"], 120, True)
-    assert (last.table.first, words(last.table)[-1], last.more) == (101, ["119", "row 119"], False)
+    assert (last.table.first, words(last.table)[-1], last.more) == (100, ["119", "row 119"], False)
     with pytest.raises(EntryNotFound, match="has no page 4"):
         show(name, content, page=4)
-    assert show(name, content, query={"view": "source"}).kind == ("binary" if name.endswith("parquet") else "text")
+    source = "text" if name.lower().endswith(("jsonl", "csv", "tsv")) else "binary"
+    assert show(name, content, query={"view": "source"}).kind == source
 
 
 def test_rows_of_a_long_file_are_read_from_its_beginning(show: Show) -> None:
@@ -166,7 +177,10 @@ def test_a_file_of_two_gigabytes_is_previewed_from_its_beginning(tmp_path: Path,
     [
         ("a.parquet", b"PAR1" + bytes(100), "binary", "cannot be read as parquet"),
         ("a.parquet", as_parquet(STORIES)[:-30], "binary", "cannot be read as parquet"),
-        ("a.csv", b"a,b\n1,2,3\n", "text", "cannot be read as csv"),
+        ("a.csv", b"a,b\n1,2,3\n", "text", "row 0: 3 values for 2 columns"),
+        ("a.csv", "a,b\n1,é\n".encode("latin-1"), "binary", "not UTF-8"),
+        ("a.txt", "名".encode("gb18030"), "binary", "not UTF-8"),
+        ("a.csv.gz", b"a,b\n1,2\n", "text", "cannot be read as csv.gz"),
         ("a.jsonl", b"[1]\n", "text", "an array|not a JSON object"),
         ("a.jsonl", b'{"text": "' + b"x" * (9 << 20), "text", "its first row is longer than 8,388,608 bytes"),
         ("a.safetensors", b"\xff" * 100, "binary", "not one of safetensors"),
@@ -283,7 +297,7 @@ def picture(kind: str, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "WEBP", "AVIF", "BMP"])
 def test_images_are_shown_with_their_size(show: Show, kind: str) -> None:
     shown = show(f"a.{kind.lower()}", picture(kind, 31, 17))
     assert (shown.kind, shown.size) == ("image", (31, 17))
@@ -294,6 +308,24 @@ def test_images_and_bytes_in_rows_are_told_by_their_size(show: Show) -> None:
     rows = [{"image": {"bytes": picture("PNG", 3, 3), "path": "a.png"}, "bytes": b"\0\1"}]
     (cells,) = show("a.parquet", as_parquet(rows)).table.rows
     assert [(cell.kind, cell.size) for cell in cells] == [("image", len(picture("PNG", 3, 3))), ("bytes", 2)]
+
+
+def test_of_bytes_within_a_value_their_number_is_shown_and_numbers_that_are_none_are_named(show: Show) -> None:
+    rows = [{"audio": {"bytes": bytes(20_000), "path": "a.wav"}, "score": float("nan")}, {"score": float("-inf")}]
+    table = show("a.parquet", as_parquet(rows)).table
+    assert words(table) == [['{"bytes": "<20,000 B>", "path": "a.wav"}', "nan"], ["", "-inf"]]
+
+
+def test_a_table_says_how_many_columns_its_file_has(show: Show) -> None:
+    row = {f"c{number}": number for number in range(1_000)}
+    header, values = ",".join(row), ",".join(map(str, row.values()))
+    for name, content in (
+        ("a.parquet", as_parquet([row])),
+        ("a.jsonl", json.dumps(row).encode()),
+        ("a.csv", f"{header}\n{values}\n".encode()),
+    ):
+        table = show(name, content).table
+        assert (len(table.columns), table.width) == (20, 1_000)
 
 
 def test_signs_that_turn_a_line_round_are_named(show: Show) -> None:

@@ -150,4 +150,4 @@ def test_a_browser_sees_a_run_go_on_without_loading_the_page_again(hub: HubProce
         somebody.page.get_by_text("finished", exact=True).wait_for()
         expect(somebody.page.get_by_role("link", name="loss")).to_be_focused()
         assert somebody.page.title() == "not loaded again"
-        assert somebody.page.locator("#run[data-hx-get]").count() == 0
+        expect(somebody.page.locator("#run[data-hx-get]")).to_have_count(0)

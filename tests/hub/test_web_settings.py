@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from browser import Browser
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import HfApi
 from web_page import Page
 
@@ -240,13 +240,23 @@ def test_a_webhook_is_made_tested_changed_stopped_and_removed(site: Site, receiv
     one = made.url.path
     answer = site.send(site.ann, one, f"{one}/act", do="test")
     assert "repository.created" in sound(answer).text
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while "answered with status 200" not in (part := site.ann.client.get(one, headers={"HX-Request": "true"})).text:
         assert time.monotonic() < deadline, part.text
         time.sleep(0.2)
     assert "data-hx-trigger" not in part.text
     assert part.text.strip().startswith('<div id="deliveries"')
     assert received[0]["X-Webhook-Secret"] == secret
+    delivery = next(href for href in sound(site.ann.get(one)).attributes("href") if "/deliveries/" in href)
+    shown = sound(site.ann.get(delivery))
+    assert f"POST {url}" in shown.text
+    assert f"X-Webhook-Delivery: {received[0]['X-Webhook-Delivery']}" in shown.text
+    assert "X-Webhook-Secret: [hidden]" in shown.text
+    assert secret not in shown.text
+    assert received[0]["X-Hub-Signature-256"] not in shown.text
+    assert f'"name": "{path.removeprefix("/")}"' in shown.text
+    assert site.ann.get(delivery + "9").status_code == 404
+    assert site.bob.get(delivery).status_code == 403
     for fields in ({"do": "dance"}, {"do": "again", "delivery": "x"}, {"do": "again", "delivery": "9" * 30}):
         assert "test" in sound(site.send(site.ann, one, f"{one}/act", **fields), 400).text.lower()
     assert site.ann.get(one).text.count("Send delivery") == 1

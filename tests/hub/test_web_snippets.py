@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from browser import Browser
-from hub_process import HubProcess, free_port, start_hub
+from hub_process import PATIENCE, HubProcess, free_port, start_hub
 from huggingface_hub import HfApi, constants, snapshot_download
 from tiny_model import write_tiny_model
 from tiny_transformers import write_bert, write_marian
@@ -74,7 +74,7 @@ class Site:
     def shell(self, variables: dict[str, str], text: str, *, python: bool = False) -> str:
         command = [sys.executable, "-c", text] if python else ["bash", "-ec", text]
         done = subprocess.run(
-            command, env=self.environment(variables), cwd=self.folder, capture_output=True, text=True, timeout=120
+            command, env=self.environment(variables), cwd=self.folder, capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
@@ -172,7 +172,7 @@ def test_a_model_speaks_and_is_served_by_lmc(site: Site):
     command = serve.replace("8001", str(port)).split()
     process = subprocess.Popen(command, env=site.environment(variables), cwd=site.folder, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while True:
             try:
                 served = httpx.get(f"http://127.0.0.1:{port}/v1/models").json()
@@ -183,7 +183,7 @@ def test_a_model_speaks_and_is_served_by_lmc(site: Site):
                 time.sleep(0.3)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
     assert served["data"][0]["id"] == "ann/tiny"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from browser import Browser
-from hub_process import HubProcess, start_hub
+from hub_process import PATIENCE, HubProcess, start_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from sqlalchemy import text
 from web_page import Page
@@ -168,7 +168,7 @@ def guessing(site: Site, browser: Browser) -> httpx.Response:
 
 
 def statistics_of_what_is_damaged(site: Site, browser: Browser) -> httpx.Response:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         answer = browser.get("/datasets/ann/rows/viewer/statistics?config=default&split=train")
         if "data-hx-trigger" not in answer.text:

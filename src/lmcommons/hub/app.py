@@ -30,6 +30,7 @@ from lmcommons.hub.api import (
     errors,
     files,
     git_http,
+    headers,
     large_files,
     leaderboard,
     lfs,
@@ -115,7 +116,7 @@ def create_app(settings: Settings, ssh_listener: socket.socket | None = None) ->
     app.state.xet_work = anyio.CapacityLimiter(os.cpu_count() or 1)
     app.add_middleware(stalls.StallLimit, seconds=settings.stall_limit)
     app.add_middleware(limits.RateLimits)
-    app.add_middleware(errors.RequestId)
+    app.add_middleware(headers.CommonHeaders)
     app.add_middleware(operating.Observation, metrics=app.state.metrics)
     errors.install(app, error_page)
     app.router.routes.extend([*buckets.routes, *cas.routes, *lfs.routes, *locks.routes])

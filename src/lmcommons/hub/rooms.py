@@ -158,10 +158,11 @@ class Hub:
         self.repositories.removing.append(self.discussions.remove_all)
 
     def index(self) -> None:
-        """Index the repositories that have no index; what is damaged stays without, for `check` to find."""
+        """Index what has no index; a repository that is damaged stays without, for `check` to find."""
         for repository in self.search.outdated():
             with suppress(HubError, GitError):
                 self.commits.refresh(repository)
+        self.discussions.index()
 
     def close(self) -> None:
         """Close the database."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from lmcommons.hub.database.tables import Account, Event, SecurityNotice, now
 
-RESET = "two_factor.reset"  # by an administrator; all others are the user's own
+RESET = "two_factor.reset"  # by an administrator; all others are the user's own, or the operator's
 KINDS = (
     *("account.email", "user.password", "two_factor.on", "two_factor.off", "key.added", "token.created"),
     "device.approved",
@@ -36,6 +36,7 @@ def changes(session: Session, notice: SecurityNotice) -> Sequence[Event]:
     user = notice.account
     theirs = or_(
         and_(Event.actor == user.name, Event.kind.in_(KINDS)),
-        and_(Event.name_key == user.name_key, Event.kind == RESET),
+        and_(Event.name_key == user.name_key, Event.kind.in_((RESET, "user.password"))),
+        and_(Event.data["user"].as_string() == user.name, Event.kind == "token.created"),
     )
     return session.scalars(select(Event).where(Event.at >= notice.created_at, theirs).order_by(Event.id)).all()

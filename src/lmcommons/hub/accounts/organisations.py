@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -52,16 +52,21 @@ class Organisations:
         accounts = [own, *(team for team, _ in self.of(actor.account_id))]
         return [each for each in accounts if each is not None and allowed(actor, Action.CREATE, each)]
 
-    def members(self, organisation_id: int) -> list[tuple[Account, Role]]:
-        """The members of an organisation, by name."""
+    def members(
+        self, organisation_id: int, text: str = "", *, offset: int = 0, limit: int | None = None
+    ) -> list[tuple[Account, Role]]:
+        """The members of an organisation with `text` in their names, by name."""
+        chosen = select(Account, Membership.role).join(Membership, Membership.user_id == Account.id)
+        chosen = chosen.where(*_members(organisation_id, text)).order_by(Account.name_key)
         with self._database.read() as session:
-            rows = session.execute(
-                select(Account, Membership.role)
-                .join(Membership, Membership.user_id == Account.id)
-                .where(Membership.organisation_id == organisation_id)
-                .order_by(Account.name_key)
-            )
+            rows = session.execute(chosen.offset(offset).limit(limit))
             return [(account, Role(role)) for account, role in rows]
+
+    def number_of_members(self, organisation_id: int, text: str = "") -> int:
+        """How many members `members` lists when it lists all."""
+        counted = select(func.count()).join_from(Membership, Account, Account.id == Membership.user_id)
+        with self._database.read() as session:
+            return session.scalar(counted.where(*_members(organisation_id, text))) or 0
 
     def create(
         self, actor: Actor, name: str, *, fullname: str | None = None, private_by_default: bool = False
@@ -161,6 +166,12 @@ class Organisations:
             told = Event.kind.in_([f"organisation.{kind}" for kind in LOGGED])
             chosen = select(Event).where(told, Event.data["name"].as_string() == team.name).order_by(Event.id.desc())
             return session.scalars(chosen.offset(offset).limit(limit)).all()
+
+
+def _members(organisation_id: int, text: str) -> list[ColumnElement[bool]]:
+    """Which memberships, joined with their users, are of an organisation and of users called so."""
+    named = (column.icontains(text, autoescape=True) for column in (Account.name_key, Account.fullname))
+    return [Membership.organisation_id == organisation_id, *([or_(*named)] if text else [])]
 
 
 def _end_invitation(session: Session, team: Account, user: Account) -> None:

@@ -98,15 +98,17 @@ class SignIn:
         with self._database.read() as session:
             return bool(session.scalar(select(Account.password_hash).where(Account.id == actor.account_id)))
 
-    def set_password(self, name: str, password: str) -> None:
+    def set_password(self, name: str, password: str, *, by: Actor | None = None) -> None:
         """Give a user a new password; all the user's sessions, and links that were sent by mail, end.
+
+        `by` is who does it, None the hub's operator.
 
         Raises:
             NotFound: no such user. BadRequest: the password is too short or too long.
         """
         hashed = self._passwords.hash(password)
         with self._database.write() as session:
-            _replace_password(session, find_user(session, name), hashed)
+            _replace_password(session, find_user(session, name), hashed, by.name if by else None)
 
     def reset_password(self, code: str, password: str) -> None:
         """Give whom a link for a forgotten password was sent to a new one, as `set_password` does.
@@ -117,7 +119,8 @@ class SignIn:
         self._mail_links.find(code, LinkPurpose.PASSWORD)  # guesses cost no hash
         hashed = self._passwords.hash(password)
         with self._database.write() as session:
-            _replace_password(session, self._mail_links.take(session, code, LinkPurpose.PASSWORD), hashed)
+            user = self._mail_links.take(session, code, LinkPurpose.PASSWORD)
+            _replace_password(session, user, hashed, user.name)
 
     def require_password(self, actor: Actor, password: str) -> None:
         """Return when it is the actor's password.
@@ -150,7 +153,7 @@ class SignIn:
         self.require_password(actor, present)
         assert actor.name is not None
         assert actor.account_id is not None
-        self.set_password(actor.name, wanted)
+        self.set_password(actor.name, wanted, by=actor)
         return self._browser_sessions.open(actor.account_id, agent)
 
     def _user_of(self, ticket: str) -> Account:
@@ -183,8 +186,8 @@ class SignIn:
             return session.scalar(first) is not None
 
 
-def _replace_password(session: Session, user: Account, hashed: str) -> None:
+def _replace_password(session: Session, user: Account, hashed: str, by: str | None) -> None:
     user.password_hash = hashed
     session.execute(delete(BrowserSession).where(BrowserSession.account_id == user.id))
     end_links(session, user)
-    log_change(session, user, Event(kind="user.password", actor=user.name))
+    log_change(session, user, Event(kind="user.password", actor=by, data={"name": user.name}))

@@ -86,12 +86,14 @@ class Tokens:
         *,
         scopes: Mapping[str, Action] | None = None,
         life: timedelta | None = None,
+        by: Actor | None = None,
     ) -> str:
         """A new token of a user, shown this once.
 
         Args:
             scopes: what a fine-grained token may do, by `namespace`, `namespace/name` or `datasets/namespace/name`.
             life: when it ends; None is never.
+            by: who makes it, None the hub's operator.
 
         Raises:
             NotFound: no such user, or nothing of a scope's name that the user sees.
@@ -104,7 +106,7 @@ class Tokens:
         with self._database.write() as session:
             account = find_user(session, user)
             resolved = _resolve(session, account, scopes) if scopes else None
-            created = Event(kind="token.created", actor=account.name, data={"name": name, "role": role})
+            created = _event("token.created", account, by, {"name": name, "role": role})
             if role is TokenRole.WRITE or any(right is not Action.READ for right in (scopes or {}).values()):
                 log_change(session, account, created)
             else:
@@ -121,8 +123,8 @@ class Tokens:
             chosen = select(Token).where(Token.account_id == find_user(session, user).id)
             return list(session.scalars(chosen.order_by(Token.id)))
 
-    def revoke(self, user: str, token_id: int) -> None:
-        """End a token at once.
+    def revoke(self, user: str, token_id: int, *, by: Actor | None = None) -> None:
+        """End a token at once; `by` is who does it, None the hub's operator.
 
         Raises:
             NotFound: the user has no such token.
@@ -133,7 +135,7 @@ class Tokens:
             if token is None or token.account_id != account.id:
                 raise NotFound("{account} has no token {token_id}", account=account.name, token_id=token_id)
             session.delete(token)
-            session.add(Event(kind="token.revoked", actor=account.name, data={"name": token.name}))
+            session.add(_event("token.revoked", account, by, {"name": token.name}))
 
     def renew(self, refresh: str) -> TokenPair | None:
         """Both secrets anew, in exchange for the one that renews; None where that is not known or too old.
@@ -146,14 +148,18 @@ class Tokens:
                 return None
             return None if _is_past(token.expires_at + RENEWAL_LIFE) else issue_pair(session, token)
 
-    def scopes_of(self, actor: Actor) -> list[tuple[str, str, int, Action]]:
-        """The scopes of a fine-grained token as (type, name, id, right); what was deleted meanwhile is left out."""
+    def scopes_of(self, actor: Actor, scopes: Scopes) -> list[tuple[str, str, int, Action]]:
+        """The scopes of one of the actor's tokens as (type, name, id, right).
+
+        What was deleted meanwhile is left out, and what the actor sees no more: it may have another name now.
+        """
         with self._database.read() as session:
-            accounts = session.scalars(select(Account).where(Account.id.in_(actor.scopes.accounts)))
-            repositories = session.scalars(select(Repository).where(Repository.id.in_(actor.scopes.repositories)))
+            accounts = session.scalars(select(Account).where(Account.id.in_(scopes.accounts)))
+            seen = (Repository.id.in_(scopes.repositories), visible(actor))
+            repositories = session.scalars(select(Repository).where(*seen))
             return [
-                *((_type(found), found.name, found.id, actor.scopes.accounts[found.id]) for found in accounts),
-                *((r.type.value, r.full_name, r.id, actor.scopes.repositories[r.id]) for r in repositories),
+                *((_type(found), found.name, found.id, scopes.accounts[found.id]) for found in accounts),
+                *((r.type.value, r.full_name, r.id, scopes.repositories[r.id]) for r in repositories),
             ]
 
     def _note_use(self, token: Token) -> None:
@@ -183,6 +189,12 @@ def load_actor(
     )
 
 
+def _event(kind: str, account: Account, by: Actor | None, data: dict[str, str]) -> Event:
+    """What was done to a token of an account; whose it is, where that is not who did it."""
+    whose = {} if by is not None and by.account_id == account.id else {"user": account.name}
+    return Event(kind=kind, actor=by and by.name, data=data | whose)
+
+
 def _valid(token: Token | None) -> Token:
     if token is None or token.account.disabled or _is_past(token.expires_at):
         raise Unauthorized("Invalid credentials in Authorization header")
@@ -190,7 +202,7 @@ def _valid(token: Token | None) -> Token:
 
 
 def _speaks_for(session: Session, token: Token) -> Actor:
-    actor = load_actor(session, token.account, TokenRole(token.role), token.name, _stored_scopes(token))
+    actor = load_actor(session, token.account, TokenRole(token.role), token.name, stored_scopes(token))
     return replace(actor, token_id=token.id)
 
 
@@ -202,7 +214,8 @@ def _type(account: Account) -> str:
     return "user" if account.kind is AccountKind.USER else "org"
 
 
-def _stored_scopes(token: Token) -> Scopes:
+def stored_scopes(token: Token) -> Scopes:
+    """What a fine-grained token may do; of others nothing is stored."""
     stored = token.scopes or {}
 
     def rights(part: str) -> dict[int, Action]:

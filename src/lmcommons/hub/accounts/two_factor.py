@@ -73,6 +73,8 @@ class TwoFactors:
     def begin(self, actor: Actor) -> Enrolment:
         """A new secret for the actor's authenticator; a code made with it turns the second factor on.
 
+        Each time another one: who was shown it in somebody's browser must not know what is confirmed later.
+
         Raises:
             Unauthorized: nobody is signed in. Conflict: it is on already.
         """
@@ -82,11 +84,22 @@ class TwoFactors:
             if found is not None and found.confirmed_at is not None:
                 raise Conflict("Two-factor sign-in is on already; turn it off to use another authenticator")
             if found is None:
-                found = TwoFactor(account_id=account_id, salt=secrets.token_hex(16))
+                found = TwoFactor(account_id=account_id)
                 session.add(found)
-            secret = self._secret_of(found)
-        uri = pyotp.TOTP(secret, interval=STEP).provisioning_uri(name=actor.name or "", issuer_name=ISSUER)
-        return Enrolment(secret, uri)
+            found.salt = secrets.token_hex(16)
+            return self._enrolment(found, actor)
+
+    def begun(self, actor: Actor) -> Enrolment:
+        """The secret that waits to be confirmed.
+
+        Raises:
+            Unauthorized: nobody is signed in. Conflict: none waits.
+        """
+        with self._database.read() as session:
+            found = session.get(TwoFactor, _own_id(actor))
+            if found is None or found.confirmed_at is not None:
+                raise Conflict("There is no authenticator to confirm; begin again")
+            return self._enrolment(found, actor)
 
     def confirm(self, actor: Actor, code: str) -> list[str]:
         """Turn the second factor on; return the recovery codes, which are shown this once.
@@ -194,6 +207,11 @@ class TwoFactors:
                 found.last_step, found.failures, found.next_at = step, 0, None
                 return
         raise WrongCode
+
+    def _enrolment(self, found: TwoFactor, actor: Actor) -> Enrolment:
+        secret = self._secret_of(found)
+        uri = pyotp.TOTP(secret, interval=STEP).provisioning_uri(name=actor.name or "", issuer_name=ISSUER)
+        return Enrolment(secret, uri)
 
     def _secret_of(self, found: TwoFactor) -> str:
         salted = f"two-factor {found.account_id} {found.salt}".encode()

@@ -100,8 +100,8 @@ def user_overview(request: Request, name: str) -> dict[str, Any]:
 def organisation_overview(request: Request, name: str) -> dict[str, Any]:
     """An organisation's names, and numbers of members and repositories."""
     account = _account(request, name, AccountKind.ORGANISATION)
-    members = hub_of(request).organisations.members(account.id)
-    return {"name": account.name, "type": "org", **_overview(request, account), "numUsers": len(members)}
+    members = hub_of(request).organisations.number_of_members(account.id)
+    return {"name": account.name, "type": "org", **_overview(request, account), "numUsers": members}
 
 
 @router.api_route("/telemetry/{topic:path}", methods=["HEAD", "GET"])
@@ -126,7 +126,7 @@ def _fine_grained(hub: Hub, sender: Actor) -> dict[str, Any]:
                 "entity": {"_id": object_id(id_), "type": type_, "name": name},
                 "permissions": [PERMISSIONS[action] for action in sorted(RIGHTS[right] & PERMISSIONS.keys())],
             }
-            for type_, name, id_, right in hub.tokens.scopes_of(sender)
+            for type_, name, id_, right in hub.tokens.scopes_of(sender, sender.scopes)
         ],
     }
 

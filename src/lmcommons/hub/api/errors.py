@@ -1,21 +1,18 @@
 """Whatever goes wrong becomes a status, headers and one line, as the client reads them (hub-protocol.md, chapter 1)."""
 
 import logging
-import re
-import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmcommons.hub.addresses import raw_path
+from lmcommons.hub.api.headers import common_headers
 from lmcommons.hub.errors import (
     BadRequest,
     Crashed,
@@ -28,35 +25,7 @@ from lmcommons.hub.errors import (
 
 ErrorPage = Callable[[Request, HubError], Response]
 
-GIVEN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-
 log = logging.getLogger("lmcommons.hub")
-
-
-class RequestId:
-    """Gives every request an id: the X-Request-Id header, `request.state.id`, and the log line of an error.
-
-    A client that sends an id of its own keeps it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        given = headers.get("X-Request-Id") or headers.get("X-Amzn-Trace-Id", "")  # the second is the client's own
-        identity = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["id"] = identity
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = identity
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)
 
 
 def install(app: FastAPI, page: ErrorPage) -> None:
@@ -108,9 +77,9 @@ def install(app: FastAPI, page: ErrorPage) -> None:
 
     async def on_crash(request: Request, error: Exception) -> Response:
         log.error("request %s: %s %s", request.state.id, request.method, raw_path(request), exc_info=error)
-        # Starlette answers this outside of all middleware, so the id is set here; the server closes the connection.
         crashed = Crashed(request.state.id)
-        crashed.headers = {"X-Request-Id": request.state.id, "Connection": "close"}
+        # Starlette answers this outside of all middleware; the server closes the connection.
+        crashed.headers = {**common_headers(request.state.id), "Connection": "close"}
         return await answer(request, crashed)
 
     app.state.answer_error = answer

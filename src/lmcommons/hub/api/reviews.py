@@ -83,6 +83,7 @@ def lines(request: Request, kind: Kind, namespace: str, name: str, number: Numbe
             "side": thread.place.side,
             "line": thread.place.line,
             "commit": thread.place.commit,
+            "presentPath": thread.present.path if thread.present is not None else None,
             "presentLine": thread.present.line if thread.present is not None else None,
             "outdated": thread.outdated,
             "comments": [object_id(comment.id) for comment in thread.comments],

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,10 @@ FIRST_DELAY, FACTOR = timedelta(seconds=10), 4
 LEASE = timedelta(minutes=2)  # after which a delivery that was taken and not ended may be taken again
 PAUSE = 1.0  # seconds between looks into an empty queue
 KEPT = timedelta(days=30)  # how long the log goes back
+ANSWER_SHOWN = 150  # characters of the answer of an address that failed
+SECRET, SIGNATURE = "X-Webhook-Secret", "X-Hub-Signature-256"
+PROOFS = {SECRET, SIGNATURE}
+HIDDEN = "[hidden]"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,17 @@ class Message:
     url: str
     body: bytes
     headers: dict[str, str]
+
+    @property
+    def shown_headers(self) -> dict[str, str]:
+        """The headers, without what proves that the hub sent them."""
+        return {name: HIDDEN if name in PROOFS else value for name, value in self.headers.items()}
+
+    def without_secrets(self, text: str) -> str:
+        """A text, such as an answer that repeats the headers, without what proves that the hub sent them."""
+        for name in PROOFS & self.headers.keys():
+            text = text.replace(self.headers[name], HIDDEN)
+        return text
 
 
 class Deliveries(Background):
@@ -92,11 +108,16 @@ class Deliveries(Background):
         status: int | None = None
         failure: str | None = None
         try:
-            message = self._prepare(number)
+            message = self.message(number)
             if message is not None:
-                status = outgoing.post(message.url, message.body, message.headers, allow_private=self._allow_private)
+                began = time.monotonic()
+                status, answer = outgoing.post(
+                    message.url, message.body, message.headers, allow_private=self._allow_private
+                )
                 if not 200 <= status < 300:
-                    failure = Words("answered with status {status}", status=status)
+                    failure = _refusal(
+                        status, time.monotonic() - began, message.without_secrets(answer.decode(errors="replace"))
+                    )
         except outgoing.Failures as error:
             failure = str(error) or type(error).__name__
         except EXPECTED:
@@ -115,8 +136,11 @@ class Deliveries(Background):
             again = failure is not None and delivery.attempts < ATTEMPTS
             delivery.next_at = when + FIRST_DELAY * FACTOR ** (delivery.attempts - 1) if again else None
 
-    def _prepare(self, number: int) -> Message | None:
-        """What a delivery sends where; None when it is gone, or tells what the webhook's owner may not know."""
+    def message(self, number: int) -> Message | None:
+        """What a delivery sends where; None when it is gone, or tells what the webhook's owner may not know.
+
+        It is made anew whenever it is sent, and so does not tell what was hidden or deleted since.
+        """
         with self._database.read() as session:
             delivery = session.get(WebhookDelivery, number)
             if delivery is None:
@@ -145,5 +169,14 @@ def _message(delivery: int, webhook: WebhookRow, body: bytes) -> Message:
     }
     if webhook.secret:
         signature = hmac.new(webhook.secret.encode(), body, hashlib.sha256).hexdigest()
-        headers |= {"X-Webhook-Secret": webhook.secret, "X-Hub-Signature-256": f"sha256={signature}"}
+        headers |= {SECRET: webhook.secret, SIGNATURE: f"sha256={signature}"}
     return Message(webhook.url, body, headers)
+
+
+def _refusal(status: int, seconds: float, answer: str) -> Words:
+    """Why a delivery failed that was answered."""
+    said = "".join(letter for letter in " ".join(answer.split()) if letter.isprintable())[:ANSWER_SHOWN]
+    told = {"status": status, "seconds": f"{seconds:.1f}"}
+    if not said:
+        return Words("answered with status {status} after {seconds} s", **told)
+    return Words("answered with status {status} after {seconds} s: {answer}", answer=said, **told)

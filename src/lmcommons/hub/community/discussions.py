@@ -6,14 +6,14 @@ any comment. Nobody changes another's words.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Action, Actor, require
-from lmcommons.hub.community import notifications, threads
+from lmcommons.hub.community import finding, notifications, threads
 from lmcommons.hub.community.attachments import settle_attachments, texts_with_attachments
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import (
@@ -29,7 +29,6 @@ from lmcommons.hub.errors import BadRequest, Conflict, Forbidden
 from lmcommons.hub.words import Words
 
 VERSIONS_LIMIT = 100  # of one comment
-WORDS_LIMIT = 10  # of a search
 
 Kind = Literal["all", "discussion", "pull_request"]
 StatusFilter = Literal["all", "open", "closed", "merged", "draft"]
@@ -65,32 +64,26 @@ class Discussions:
 
     # ------------------------------------------------------------ reading
 
-    def listing(self, repository: Repository, query: Listing) -> tuple[list[Discussion], int]:
-        """Discussions and pull requests, the newest first, and how many match in all.
+    def listing(self, repository: Repository, query: Listing) -> tuple[list[Discussion], dict[str, int]]:
+        """Discussions and pull requests, the newest first, and how many match for each status that can be asked for.
 
         Raises:
             BadRequest: a kind or status that does not exist.
         """
-        conditions = _conditions(query, repository)
-        chosen = select(Discussion).where(*conditions).order_by(Discussion.number.desc())
         with self._database.read() as session:
-            total = session.scalar(select(func.count()).select_from(Discussion).where(*conditions)) or 0
-            return list(session.scalars(chosen.offset(query.offset).limit(query.limit))), total
-
-    def counts(self, repository: Repository, query: Listing) -> dict[str, int]:
-        """How many discussions there are of each status that `query` could ask for, all else as it says."""
-        matching = _conditions(replace(query, status="all"), repository)
-        chosen = select(Discussion.status, func.count()).where(*matching).group_by(Discussion.status)
-        with self._database.read() as session:
-            found = dict(session.execute(chosen).tuples().all())
-        return {
-            "all": sum(found.values()),
-            **{name: sum(found.get(each, 0) for each in of) for name, of in STATUSES.items()},
-        }
+            matching = _conditions(session, query, repository)
+            chosen = select(Discussion).where(*matching).order_by(Discussion.number.desc())
+            if query.status != "all":
+                chosen = chosen.where(Discussion.status.in_(STATUSES[query.status]))
+            counted = select(Discussion.status, func.count()).where(*matching).group_by(Discussion.status)
+            found = dict(session.execute(counted).tuples().all())
+            discussions = list(session.scalars(chosen.offset(query.offset).limit(query.limit)))
+        counts = {name: sum(found.get(each, 0) for each in of) for name, of in STATUSES.items()}
+        return discussions, {"all": sum(found.values()), **counts}
 
     def count_open(self, repository: Repository) -> int:
         """How many discussions and pull requests of a repository are open."""
-        return self.listing(repository, Listing(status="open", limit=0))[1] if repository.last_discussion else 0
+        return self.listing(repository, Listing(limit=0))[1]["open"] if repository.last_discussion else 0
 
     def find(self, repository: Repository, number: int) -> Discussion:
         """The discussion of that number.
@@ -186,6 +179,7 @@ class Discussions:
                 raise BadRequest("The comment was edited {limit} times; write another one", limit=VERSIONS_LIMIT - 1)
             threads.check_room(session, discussion, text)
             event.versions.append(CommentVersion(text=text, author=threads.author(session, actor)))
+            finding.add_comment(session, discussion, event)
             threads.record_discussion(session, "edited", actor, repository, discussion, comment=event.id)
             notifications.tell_mentioned(session, actor, repository, discussion, event)
         return event
@@ -220,6 +214,13 @@ class Discussions:
                 )
         return event
 
+    def index(self) -> None:
+        """Make the discussions found that were opened before there was a search of this kind."""
+        more = True
+        while more:
+            with self._database.write() as session:
+                more = finding.add_missing(session)
+
     def remove_all(self, session: Session, repository: Repository) -> None:
         """Remove the discussions of a repository that goes, in the transaction in which it does."""
         texts = texts_with_attachments(session, Discussion.repository_id == repository.id)
@@ -235,6 +236,7 @@ class Discussions:
                 session, actor, discussion, DiscussionEventKind.TITLE, {"from": discussion.title, "to": title}
             )
             discussion.title = title
+            finding.change_title(session, discussion)
             threads.record_discussion(session, "renamed", actor, repository, discussion)
         return event
 
@@ -271,8 +273,8 @@ def _own(session: Session, actor: Actor, repository: Repository, number: int) ->
     return discussion
 
 
-def _conditions(query: Listing, repository: Repository) -> list[ColumnElement[bool]]:
-    """What holds of the discussions of a list.
+def _conditions(session: Session, query: Listing, repository: Repository) -> list[ColumnElement[bool]]:
+    """What holds of the discussions of a list, whatever their status.
 
     Raises:
         BadRequest: a kind or status that does not exist.
@@ -291,20 +293,6 @@ def _conditions(query: Listing, repository: Repository) -> list[ColumnElement[bo
     ]
     if query.kind != "all":
         conditions.append(Discussion.base.is_not(None) if query.kind == "pull_request" else Discussion.base.is_(None))
-    if query.status != "all":
-        conditions.append(Discussion.status.in_(STATUSES[query.status]))
     if query.author is not None:
         conditions.append(Discussion.author_id.in_(select(Account.id).where(Account.name_key == query.author.lower())))
-    words = query.search.replace("\0", " ").split()
-    return conditions + [_has(word.lower()) for word in words[:WORDS_LIMIT]]
-
-
-def _has(word: str) -> ColumnElement[bool]:
-    """Whether a word is in the title of a discussion, or in a comment that can be read."""
-    said = exists().where(
-        DiscussionEvent.discussion_id == Discussion.id,
-        CommentVersion.event_id == DiscussionEvent.id,
-        CommentVersion.withheld.is_(False),
-        func.lower(CommentVersion.text).contains(word, autoescape=True),
-    )
-    return or_(func.lower(Discussion.title).contains(word, autoescape=True), said)
+    return conditions + finding.having(session, repository, query.search)

@@ -229,6 +229,13 @@ def _said(row: Notification) -> Words:
 
 def _change(event: Event) -> Words:
     """What was changed about signing in."""
+    token = event.data.get("name")
+    if event.actor is None:  # the operator, on the command line
+        return {
+            "user.password": Words("the password was changed by an administrator"),
+            "two_factor.reset": Words("two-factor sign-in was turned off by an administrator"),
+            "token.created": Words("the token “{name}” was made by an administrator", name=token),
+        }[event.kind]
     return {
         "account.email": Words("the e-mail address was changed or removed"),
         "user.password": Words("the password was changed"),
@@ -236,7 +243,7 @@ def _change(event: Event) -> Words:
         "two_factor.off": Words("two-factor sign-in was turned off"),
         "two_factor.reset": Words("two-factor sign-in was turned off by an administrator"),
         "key.added": Words("the SSH key {fingerprint} was added", fingerprint=event.data.get("fingerprint")),
-        "token.created": Words("the token “{name}” was made", name=event.data.get("name")),
+        "token.created": Words("the token “{name}” was made", name=token),
         "device.approved": Words("a program was let in, with a token of its own"),
     }[event.kind]
 

@@ -2,12 +2,13 @@
 
 Each is a line of the discussion that names its place: a path, a side of the difference, the number of a line, and the
 commit in which that is so. Those at one place are a thread. It follows its line when lines before it come and go, and
-is outdated when the difference shows that line no more.
+is outdated when the difference shows that line no more. A renamed file has on the old side the path that it had.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 from lmcommons.hub.accounts.permissions import Action, Actor, allowed, require
@@ -96,7 +97,7 @@ class LineComments:
                 repository=repository.full_name,
                 number=number,
             )
-        if not any(each.number(place.side) == line for each in _lines(git, compared, path)):
+        if not any(each.number(place.side) == line for each in _lines(git, compared, place)):
             raise BadRequest(
                 "{path}: {repository}#{number} shows no line {line} on the {side} side",
                 path=path,
@@ -131,14 +132,12 @@ class LineComments:
                 grouped.setdefault(place_of(event), []).append(event)
         if not grouped:
             return {}
-        git = self._repositories.git(repository)
-        compared: Compared | None = None
+        present: dict[Place, Place | None] = {}
         with suppress(RevisionNotFound):  # the branch it was for was removed
             compared = self._pull_requests.compared(repository, discussion)
-        return {
-            comments[0].id: Thread(place, comments, _present(git, place, compared) if compared is not None else None)
-            for place, comments in grouped.items()
-        }
+            follower = _Follower(self._repositories.git(repository), compared)
+            present = {place: follower.present(place) for place in grouped}
+        return {comments[0].id: Thread(place, comments, present.get(place)) for place, comments in grouped.items()}
 
     def excerpt(self, actor: Actor, repository: Repository, place: Place) -> Sequence[str]:
         """The line at a place and some before it; nothing for who may not read files, or where it is gone."""
@@ -168,23 +167,49 @@ def place_of(event: DiscussionEvent) -> Place:
     return Place(event.data["path"], event.data["side"], event.data["line"], event.data["commit"])
 
 
-def _lines(git: GitRepository, compared: Compared, path: str) -> list[patches.Line]:
-    patch = next((change.patch for change in git.changes(compared.head, compared.base) if change.path == path), None)
+class _Follower:
+    """Finds out where lines are by now."""
+
+    def __init__(self, git: GitRepository, compared: Compared) -> None:
+        self._git = git
+        self._compared = compared
+        self._renames = cache(git.renames)
+
+    def present(self, place: Place) -> Place | None:
+        """Where the difference shows the line of a place; None where it shows it no more."""
+        git, here = self._git, self._compared.commit(place.side)
+        path = place.path
+        if _content(git, here, path) is None:
+            path = self._renamed(place.commit, here, path)
+        then, now = _content(git, place.commit, place.path), _content(git, here, path)
+        if then is None or now is None:
+            return None
+        line = place.line if then == now else patches.follow(patches.lines(git.patch(then, now)), place.line)
+        before, after = self._sides(path, place.side)
+        if before is not None and after is not None:  # else the whole file is shown
+            shown = patches.lines(git.patch(before, after))
+            line = line if any(each.number(place.side) == line for each in shown) else None
+        return Place(path, place.side, line, here) if line is not None else None
+
+    def _sides(self, path: str, side: Side) -> tuple[str | None, str | None]:
+        """The contents before and after of the file that has a path on one side of the difference."""
+        base, head = self._compared.base, self._compared.head
+        renames = self._renames(base, head)
+        if side == "new" and path in renames:
+            return _content(self._git, base, renames[path].former), _content(self._git, head, path)
+        present = path if side == "new" else self._renamed(base, head, path)
+        return _content(self._git, base, path), _content(self._git, head, present)
+
+    def _renamed(self, before: str, after: str, path: str) -> str:
+        """The path in the commit `after` of the file that `before` has at a path."""
+        renames = self._renames(before, after)
+        return next((present for present, rename in renames.items() if rename.former == path), path)
+
+
+def _lines(git: GitRepository, compared: Compared, place: Place) -> list[patches.Line]:
+    changes = git.changes(compared.head, compared.base)
+    patch = next((change.patch for change in changes if change.path_on(place.side) == place.path), None)
     return patches.lines(patch or "")
-
-
-def _present(git: GitRepository, place: Place, compared: Compared) -> Place | None:
-    """Where the difference shows the line of a place; None where it shows it no more."""
-    here = compared.commit(place.side)
-    then, now = _content(git, place.commit, place.path), _content(git, here, place.path)
-    if then is None or now is None:
-        return None
-    line = place.line if then == now else patches.follow(patches.lines(git.patch(then, now)), place.line)
-    before, after = _content(git, compared.base, place.path), _content(git, compared.head, place.path)
-    if before is not None and after is not None:  # else the whole file is shown
-        shown = patches.lines(git.patch(before, after))
-        line = line if any(each.number(place.side) == line for each in shown) else None
-    return Place(place.path, place.side, line, here) if line is not None else None
 
 
 def _content(git: GitRepository, commit: str, path: str) -> str | None:

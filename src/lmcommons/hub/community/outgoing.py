@@ -59,8 +59,10 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
     return parts
 
 
-def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool, timeout: float = TIMEOUT) -> int:
-    """The status of the answer to a POST request.
+def post(
+    url: str, body: bytes, headers: dict[str, str], *, allow_private: bool, timeout: float = TIMEOUT
+) -> tuple[int, bytes]:
+    """The status of the answer to a POST request, and its first 64 KiB.
 
     Raises:
         RefusedAddressError: as `check_url`, or the name leads to an address that is not public.
@@ -87,8 +89,7 @@ def post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool,
             target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
             connection.request("POST", target, body, headers)
             answer = connection.getresponse()
-            answer.read(ANSWER_LIMIT)
-            return answer.status
+            return answer.status, answer.read(ANSWER_LIMIT)
         finally:
             overdue.cancel()
 

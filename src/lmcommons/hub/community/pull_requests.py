@@ -326,17 +326,13 @@ class PullRequests:
         number = _number(ref)
         if number is None or after is None:
             return
+        chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
         with self._database.read() as session:
-            chosen = select(Discussion).where(Discussion.repository_id == repository.id, Discussion.number == number)
             discussion = session.scalar(chosen)
         if discussion is None:  # whoever opened it died before it was seen
             return
-        self._show_commits(actor, repository, discussion, after, before)
-
-    def _show_commits(
-        self, actor: Actor, repository: Repository, discussion: Discussion, head: str, before: str | None = None
-    ) -> None:
-        commits = self._repositories.git(repository).log(before or str(discussion.start), head, limit=COMMITS_LIMIT)
+        git = self._repositories.git(repository)
+        commits = git.log(before or str(discussion.start), after, limit=COMMITS_LIMIT)
         with self._database.write() as session:
             room = max(0, threads.EVENTS_LIMIT - threads.count_events(session, discussion))
             for commit in reversed(commits[:room]):
@@ -357,9 +353,12 @@ def _set_merged(
 
 def _start(git: GitRepository, base: str, parent: str | None) -> str:
     """The commit that a pull request for the branch `base` begins at."""
-    if base not in {branch.name for branch in git.refs().branches}:
-        raise RevisionNotFound("revision {base!r}: no such branch; pull requests are made for a branch", base=base)
-    head = git.branch(base)
+    try:
+        head = git.resolve(BRANCHES + base)
+    except RevisionNotFound as error:
+        raise RevisionNotFound(
+            "revision {base!r}: no such branch; pull requests are made for a branch", base=base
+        ) from error
     if parent is None or head.startswith(parent):
         return head
     start = git.resolve(parent)

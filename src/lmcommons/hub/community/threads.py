@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.permissions import Actor
-from lmcommons.hub.community import notifications
+from lmcommons.hub.community import finding, notifications
 from lmcommons.hub.database.events import record
 from lmcommons.hub.database.tables import (
     Account,
@@ -75,6 +75,7 @@ def create(
     discussion.repository_id, discussion.author = repository.id, author(session, actor)
     session.add(discussion)
     session.flush()
+    finding.add_title(session, discussion)
     first = _add_comment(session, actor, discussion, text)
     record_discussion(session, "created", actor, repository, discussion, comment=first.id)
     notifications.tell(session, actor, repository, discussion, Reason.OPENED, event=first, text=text)
@@ -200,7 +201,7 @@ def add_version(session: Session, discussion: Discussion, event: DiscussionEvent
     """Give a new line its text, which was checked."""
     discussion.comments += 1
     event.versions.append(CommentVersion(text=text, author=event.author, created_at=event.created_at))
-    session.flush()
+    finding.add_comment(session, discussion, event)
 
 
 def _add_comment(session: Session, actor: Actor, discussion: Discussion, text: str) -> DiscussionEvent:

@@ -124,13 +124,22 @@ class Webhooks:
 
     def deliveries(self, actor: Actor, number: int, *, offset: int = 0, limit: int = 100) -> list[WebhookDelivery]:
         """What a webhook was told, and will be of what its owner may see, the last first."""
-        seen = exists().where(Repository.id == Event.repository_id, visible(actor))
+        with self._database.read() as session:
+            chosen = _deliveries(actor, _find(session, actor, number)).order_by(WebhookDelivery.id.desc())
+            return list(session.scalars(chosen.offset(offset).limit(limit)))
+
+    def delivery(self, actor: Actor, number: int, delivery: int) -> WebhookDelivery:
+        """One of what `deliveries` lists.
+
+        Raises:
+            NotFound: there is none.
+        """
         with self._database.read() as session:
             webhook = _find(session, actor, number)
-            chosen = select(WebhookDelivery).join(Event, Event.id == WebhookDelivery.event_id)
-            chosen = chosen.where(WebhookDelivery.webhook_id == webhook.id, or_(WebhookDelivery.attempts > 0, seen))
-            chosen = chosen.order_by(WebhookDelivery.id.desc()).offset(offset).limit(limit)
-            return list(session.scalars(chosen))
+            found = session.scalar(_deliveries(actor, webhook).where(WebhookDelivery.id == delivery))
+        if found is None:
+            raise NotFound("This webhook has no such delivery")
+        return found
 
     def send_again(self, actor: Actor, number: int, delivery: int | None = None) -> WebhookDelivery:
         """Queue what a delivery told, or the last thing that happened where the webhook watches, as another delivery.
@@ -169,6 +178,13 @@ def _find(session: Session, actor: Actor, number: int) -> Webhook:
     if webhook is None or webhook.account_id != account.id:
         raise NotFound("You have no such webhook")
     return webhook
+
+
+def _deliveries(actor: Actor, webhook: Webhook) -> Select[WebhookDelivery]:
+    """What a webhook was told, and will be of what its owner may see."""
+    seen = exists().where(Repository.id == Event.repository_id, visible(actor))
+    chosen = select(WebhookDelivery).join(Event, Event.id == WebhookDelivery.event_id)
+    return chosen.where(WebhookDelivery.webhook_id == webhook.id, or_(WebhookDelivery.attempts > 0, seen))
 
 
 def _last_event(actor: Actor, webhook: Webhook) -> Select[int]:

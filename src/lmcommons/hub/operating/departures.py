@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, update
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from lmcommons.hub.accounts.accounts import find_account, find_user
 from lmcommons.hub.accounts.organisations import require_other_admin
+from lmcommons.hub.accounts.permissions import Actor
 from lmcommons.hub.database.tables import (
     Account,
     AccountKind,
@@ -29,15 +31,44 @@ from lmcommons.hub.operating.incoming import acting
 from lmcommons.hub.rooms import Hub
 
 SHOWN = 3  # names in a refusal
-# In the data of events, what is or begins with the name of an account; a token's name is none.
+# In the data of events, what is or begins with the name of an account; a token's name, in its events, is none.
 NAMED = ("name", "user", "former", "source", "members", "slug", "item")
 TOKENS = "token."
 
 Owned = Repository | Bucket | Collection
 
 
+def leave(hub: Hub, actor: Actor, password: str, code: str) -> None:
+    """Delete the actor's own account, as `delete_user` does; nothing is given to an heir.
+
+    Raises:
+        Unauthorized: nobody is signed in, the password is wrong, or the code, where a second factor is on.
+        Conflict: as `require_free`. TooManyRequests: too many wrong codes.
+    """
+    hub.sign_in.require_password(actor, password)
+    assert actor.name is not None
+    assert actor.account_id is not None
+    require_free(hub, actor.name)
+    if hub.two_factors.is_on(actor.account_id):
+        hub.two_factors.check(actor.account_id, code)
+    _delete(hub, actor.name, is_own=True)
+
+
+def require_free(hub: Hub, name: str) -> None:
+    """Return when nobody else needs the account of a user.
+
+    Raises:
+        NotFound: no such user.
+        Conflict: the user owns something, or is the last admin of an organisation.
+    """
+    with hub.database.read() as session:
+        user = find_user(session, name)
+        _require_other_admins(session, user)
+        _require_nothing_owned(session, user)
+
+
 def delete_user(hub: Hub, name: str, heir: str | None = None) -> None:
-    """Delete a user; what the user owns goes to `heir`, a user or organisation, first.
+    """Delete a user, for the operator; what the user owns goes to `heir`, a user or organisation, first.
 
     Tokens, sessions, memberships, likes, follows, webhooks and requests for access go with the account. Comments and
     commits stay; comments have no author any more. In the log a pseudonym stands for the name. The name is never given
@@ -56,11 +87,15 @@ def delete_user(hub: Hub, name: str, heir: str | None = None) -> None:
         _require_other_admins(session, user)
     if heir is not None:
         _transfer(hub, user, hub.accounts.find(heir))
+    _delete(hub, name)
+
+
+def _delete(hub: Hub, name: str, *, is_own: bool = False) -> None:
     with hub.database.write() as session:
         user = find_user(session, name)
         _require_other_admins(session, user)
         _require_nothing_owned(session, user)
-        _forget(session, user)
+        _forget(session, user, is_own=is_own)
 
 
 def _transfer(hub: Hub, user: Account, heir: Account) -> None:
@@ -71,7 +106,7 @@ def _transfer(hub: Hub, user: Account, heir: Account) -> None:
     if taken := [each for each in owned if _key(each) in present]:
         raise Conflict("{heir} has {names} too; rename or delete one of each", heir=heir.name, names=_names(taken))
     hub.accounts.require_room(heir.id, hub.accounts.used(user.id))
-    actor = acting(hub, user.name)
+    actor = replace(acting(hub, user.name), name=None)  # in the log it is the operator
     for each in owned:
         if isinstance(each, Repository):
             hub.repositories.move(actor, each.type, each.full_name, f"{heir.name}/{each.name}")
@@ -91,7 +126,8 @@ def _transfer(hub: Hub, user: Account, heir: Account) -> None:
 def _require_nothing_owned(session: Session, user: Account) -> None:
     if owned := _owned(session, user):
         raise Conflict(
-            "{user} owns {names}; give it away with --transfer-to, or delete it first",
+            "{user} owns {names}; give it to somebody else (on the command line with --transfer-to), or delete it "
+            "first",
             user=user.name,
             names=_names(owned),
         )
@@ -128,7 +164,7 @@ def _names(owned: Sequence[Owned]) -> str:
     return shown if len(owned) <= SHOWN else f"{shown} and {len(owned) - SHOWN} more"
 
 
-def _forget(session: Session, user: Account) -> None:
+def _forget(session: Session, user: Account, *, is_own: bool) -> None:
     """Take away all that is the user's, by the rules of each reference to accounts; keep the id and the name's key."""
     mine = select(Like.repository_id).where(Like.account_id == user.id)
     session.execute(update(Repository).where(Repository.id.in_(mine)).values(likes=Repository.likes - 1))
@@ -147,7 +183,7 @@ def _forget(session: Session, user: Account) -> None:
     reported = and_(ModerationCase.kind == ReportedKind.ACCOUNT, ModerationCase.target_id == user.id)
     session.execute(update(ModerationCase).where(reported).values(name=pseudonym))
     _rename_in_log(session, user.name, pseudonym)
-    session.add(Event(kind="user.deleted", data={"name": pseudonym}))
+    session.add(Event(kind="user.deleted", actor=pseudonym if is_own else None, data={"name": pseudonym}))
     user.kind, user.name, user.fullname = AccountKind.DELETED, pseudonym, pseudonym
     user.email = user.language = user.password_hash = user.quota = None
     user.bio = user.website = ""
@@ -166,5 +202,5 @@ def _rename_in_log(session: Session, name: str, pseudonym: str) -> None:
     for event in session.scalars(select(Event).where(or_(Event.actor == name, said))).all():
         if event.actor == name:
             event.actor = pseudonym
-        if not event.kind.startswith(TOKENS):
-            event.data = {key: renamed(value) if key in NAMED else value for key, value in event.data.items()}
+        named = ("user",) if event.kind.startswith(TOKENS) else NAMED
+        event.data = {key: renamed(value) if key in named else value for key, value in event.data.items()}

@@ -191,6 +191,7 @@ class Commits:
             EntryNotFound: something to delete or copy is absent.
             PreconditionFailed: the branch moved on from `parent`.
             RevisionNotFound: no such branch.
+            Forbidden: the files are past the namespace's quota.
         """
         before = self._repositories.git(repository).branch(branch)
         commit = self.write(actor, repository, branch, operations, message=message, parent=parent)
@@ -209,6 +210,9 @@ class Commits:
         parent: str | None = None,
     ) -> str:
         """As `commit`, without what follows: the caller calls `moved` once the ref is there to stay."""
+        # Objects were counted when they came. What only deletes needs no room, however full the namespace is.
+        if added := sum(len(each.content) for each in operations if isinstance(each, AddFile)):
+            self._repositories.require_room(repository, added)
         git = self._repositories.git(repository)
         with git.naming_objects():
             return git.commit(

@@ -5,7 +5,6 @@ Of large files only what is needed is read; where not all rows can be known, the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from lmcommons.hub.database.tables import Repository
@@ -87,7 +86,7 @@ class Datasets:
         for path in split.paths[:FILES_LIMIT]:
             try:
                 with self._contents.open_at_head(repository, path) as file:
-                    part = read_rows(file, PurePosixPath(path).suffix.lower(), start, left)
+                    part = read_rows(file, splits.data_suffix(path), start, left)
             except ValueError as error:
                 raise BadRequest("{path}: {reason}", path=path, reason=error) from error
             read.append(part)
@@ -97,7 +96,9 @@ class Datasets:
         whole = len(read) == len(split.paths) and read[-1].total is not None
         known = sum(part.known for part in read)
         shown = next((part for part in read if part.rows), read[0])
-        return Rows(shown.schema, [row for part in read for row in part.rows], known, known if whole else None)
+        return Rows(
+            shown.schema, [row for part in read for row in part.rows], known, known if whole else None, shown.width
+        )
 
     def scan(self, repository: Repository, split: Split, start: int = 0) -> SplitScan:
         """The rows of a split from `start`; raises as `rows`, also in the midst of the batches."""
@@ -135,7 +136,7 @@ class Datasets:
         for path in split.paths:
             try:
                 with self._contents.open_at_head(repository, path) as file:
-                    of_file = scan(file, PurePosixPath(path).suffix.lower(), max(0, start - first))
+                    of_file = scan(file, splits.data_suffix(path), max(0, start - first))
                     at = max(start, first)
                     for rows in of_file.batches:
                         yield Batch(at, rows)

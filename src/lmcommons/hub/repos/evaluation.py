@@ -61,11 +61,11 @@ class Spread:
     high: float | None = None
     samples: int | None = None
 
-    def overlaps(self, other: "Spread") -> bool:
-        """Whether both have intervals and these have values in common."""
-        if self.low is None or self.high is None or other.low is None or other.high is None:
-            return False
-        return self.low <= other.high and other.low <= self.high
+    def reach(self, value: float) -> tuple[float, float]:
+        """The ends of the interval, which holds `value` whatever was rounded; of a value without one, the value."""
+        if self.low is None or self.high is None:
+            return value, value
+        return min(self.low, value), max(self.high, value)
 
 
 def spread(entry: dict[str, Any]) -> Spread:

@@ -11,6 +11,8 @@ import pygit2
 from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from lmcommons.hub.repos import trees
+from lmcommons.hub.repos.patches import Side
+from lmcommons.hub.repos.renames import Rename, renames
 from lmcommons.hub.repos.trees import Entry, changed_paths
 
 PATCH_LIMIT = 64 << 10  # bytes of one file's patch
@@ -19,7 +21,7 @@ SIDES_LIMIT = 5_000  # changed files of which both sides are read
 LATEST = 253_402_300_799  # seconds since 1970, in the year 9999: a commit may claim more
 DIFF_LIMIT = 2 << 20  # bytes of the text that a whole pull request is shown as
 
-Status = Literal["added", "modified", "deleted"]
+Status = Literal["added", "modified", "deleted", "renamed"]
 _STATUSES: dict[DeltaStatus, Status] = {DeltaStatus.ADDED: "added", DeltaStatus.DELETED: "deleted"}
 
 
@@ -38,10 +40,10 @@ class Commit:
 
 @dataclass(frozen=True)
 class Change:
-    """A file that a commit changed, from what it was `before` to what it is `after`.
+    """A file that a commit changed, from what it was `before` to what it is `after`; of a renamed one with its rename.
 
     Past the limits of what a page shows these are None, as where there is nothing, and so is `patch`, which binary and
-    large files have none of either.
+    large files, and those that were only renamed, have none of either.
     """
 
     path: str
@@ -51,6 +53,16 @@ class Change:
     additions: int = 0
     deletions: int = 0
     patch: str | None = None
+    rename: Rename | None = None
+
+    def path_on(self, side: Side) -> str:
+        """The path of the file on one side."""
+        return self.rename.former if self.rename is not None and side == "old" else self.path
+
+    @property
+    def is_same(self) -> bool:
+        """Whether only its path or its mode changed."""
+        return self.before is not None and self.after is not None and self.before.content_id == self.after.content_id
 
     @property
     def is_large(self) -> bool:
@@ -165,22 +177,41 @@ def changed_since(
     return last_commits(repository, head, touched - gone, known.id), gone
 
 
-def changes(odb: pygit2.Odb, base: pygit2.Commit | None, head: pygit2.Commit) -> list[Change]:
+def changes(repository: pygit2.Repository, base: pygit2.Commit | None, head: pygit2.Commit) -> list[Change]:
     """The files that differ from `base`, or from nothing, to `head`, with patches while they are within the limits."""
     diff = _difference(base.tree if base is not None else None, head.tree)
+    deltas = list(diff.deltas)
+    renamed = renames(repository, base.tree, head.tree, deltas) if base is not None else {}
+    moved = {rename.former for rename in renamed.values()}
+    deleted = {delta.old_file.path: delta.old_file for delta in deltas if delta.status is DeltaStatus.DELETED}
+    odb = repository.odb
     found: list[Change] = []
     budget = PATCHES_LIMIT
-    for number, delta in enumerate(diff.deltas):
-        change = Change(delta.new_file.path, _STATUSES.get(delta.status, "modified"))
+    for number, delta in enumerate(deltas):
+        path = _path(delta.new_file)
+        rename = renamed.get(path)
+        if rename is None and delta.old_file.path in moved:
+            continue
+        old = deleted[rename.former] if rename is not None else delta.old_file
+        status = "renamed" if rename is not None else _STATUSES.get(delta.status, "modified")
+        change = Change(path, status, rename=rename)
         if number < SIDES_LIMIT:
-            change = replace(change, before=_side(odb, delta.old_file), after=_side(odb, delta.new_file))
-        patch = diff[number] if budget > 0 and not change.is_large else None
+            change = replace(change, before=_side(odb, old), after=_side(odb, delta.new_file))
+        patch = None
+        if budget > 0 and not change.is_large:
+            patch = diff[number] if rename is None else _patch(repository, old.id, delta.new_file.id)
         if patch is not None:
             _, additions, deletions = patch.line_stats
             change = replace(change, additions=additions, deletions=deletions, patch=text(patch))
             budget -= min(len(patch.data), PATCH_LIMIT)
         found.append(change)
     return found
+
+
+def patch(repository: pygit2.Repository, before: str, after: str) -> str:
+    """What differs between two blobs, as git's unified text within the limit of a page; else, and of bytes, ""."""
+    found = _patch(repository, pygit2.Oid(hex=before), pygit2.Oid(hex=after))
+    return (text(found) or "") if found is not None else ""
 
 
 def text(patch: pygit2.Patch) -> str | None:
@@ -208,11 +239,24 @@ def _difference(before: pygit2.Tree | None, after: pygit2.Tree) -> pygit2.Diff:
     return before.diff_to_tree(after) if before is not None else after.diff_to_tree(swap=True)
 
 
+def _patch(repository: pygit2.Repository, before: pygit2.Oid, after: pygit2.Oid) -> pygit2.Patch | None:
+    """What differs between two blobs; None where nothing does, or one is none."""
+    old, new = repository.get(before), repository.get(after)
+    if before == after or not (isinstance(old, pygit2.Blob) and isinstance(new, pygit2.Blob)):
+        return None
+    return old.diff(new)
+
+
 def _side(odb: pygit2.Odb, file: pygit2.DiffFile) -> Entry | None:
     """What is there on one side of a difference; None for nothing, and for a commit of another repository."""
     if file.mode in (FileMode.UNREADABLE, FileMode.COMMIT):
         return None
-    return trees.describe(odb, file.path, "file", str(file.id))
+    return trees.describe(odb, _path(file), "file", str(file.id))
+
+
+def _path(file: pygit2.DiffFile) -> str:
+    """As folders are listed: with signs in the place of bytes that are no text."""
+    return file.raw_path.decode(errors="replace")
 
 
 def _common_folder(paths: set[str]) -> str:

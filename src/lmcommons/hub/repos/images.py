@@ -1,14 +1,19 @@
 """What an image is and how large, by its header: nothing is decoded, so what unpacks to gigabytes does no harm.
 
-Sources: PNG (W3C, chapter 11.2.2), GIF89a (chapter 18), JPEG (ITU-T T.81, annex B.2.2), WebP (RFC 9649).
+Sources: PNG (W3C, chapter 11.2.2), GIF89a (chapter 18), JPEG (ITU-T T.81, annex B.2.2), WebP (RFC 9649), AVIF (AOM,
+chapter 6, and ISO/IEC 23008-12, chapter 6.5.3), BMP (Windows' BITMAPINFOHEADER).
 """
 
+import re
 from typing import BinaryIO, Literal
 
 HEADER_LIMIT = 256 << 10  # bytes; a JPEG may have a small image of itself before its size
 
 # What the content of an image begins with. None of these runs anything in a browser.
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+_AVIF = (b"ftypavif", b"ftypavis")
+_BMP = re.compile(rb"BM.{4}\0{4}.{4}[\x28\x6c\x7c]\0\0\0", re.DOTALL)  # with a header of version 3, 4 or 5
+_EXTENT = re.compile(rb"\0\0\0\x14ispe\0{4}(.{8})", re.DOTALL)  # width and height of an image, or of a part of it
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -16,11 +21,15 @@ def media_type(content: bytes) -> str | None:
     """The media type of an image that browsers show, by its first bytes."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
+    if content[4:12] in _AVIF:
+        return "image/avif"
+    if _BMP.match(content):
+        return "image/bmp"
     return next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
 
 
 def dimensions(file: BinaryIO) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, GIF, JPEG or WebP; None where its header does not say it."""
+    """Width and height in pixels of an image; None where its header does not say it."""
     head = file.read(HEADER_LIMIT)
     if head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR":
         return _pair(head[16:24], 4, "big")
@@ -30,6 +39,12 @@ def dimensions(file: BinaryIO) -> tuple[int, int] | None:
         return _jpeg(head)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return _webp(head)
+    if head[4:12] in _AVIF:
+        extents = [_pair(found[1], 4, "big") or (0, 0) for found in _EXTENT.finditer(head)]
+        return max(extents, key=lambda extent: extent[0] * extent[1], default=None)
+    if _BMP.match(head) and len(head) >= 26:
+        lines = int.from_bytes(head[22:26], "little", signed=True)  # below zero where the first is on top
+        return int.from_bytes(head[18:22], "little"), abs(lines)
     return None
 
 

@@ -4,6 +4,7 @@ Results count from a model's default branch and from its open pull requests. The
 vouches for none: who states a result, and where its traces are, is what a reader can go by.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,16 +44,17 @@ OFFICIAL = "benchmark:official"  # the tag of datasets that declare tasks
 
 @dataclass(frozen=True)
 class Ranked:
-    """A row of a leaderboard; equal values share a rank, and the next one counts them.
+    """A row of a leaderboard.
 
-    `tied` with the row above: the values are equal, or their intervals have values in common.
+    `rank` is the protocol's: of the value alone; equal values share one, and the next one counts them. `places` are
+    the first and the last that the intervals leave open; see `open_places`.
     """
 
     rank: int
+    places: tuple[int, int]
     model: Repository
     result: EvaluationResult
     spread: Spread
-    tied: bool
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,14 @@ class Leaderboards:
                 )
                 chosen = chosen.where(~derivation)
             found = session.execute(chosen).all()
+        spreads = [spread(result.entry) for result, _ in found]
+        reaches = [certain.reach(result.value) for certain, (result, _) in zip(spreads, found, strict=True)]
+        places = open_places(reaches, higher_is_better=task.higher_is_better)
         ranked: list[Ranked] = []
-        for place, (result, model) in enumerate(found, 1):
-            above = ranked[-1] if ranked else None
-            same = above is not None and above.result.value == result.value
-            certain = spread(result.entry)
-            tied = same or (above is not None and certain.overlaps(above.spread))
-            ranked.append(Ranked(above.rank if above and same else place, model, result, certain, tied))
+        for number, (result, model) in enumerate(found):
+            same = number > 0 and found[number - 1][0].value == result.value
+            rank = ranked[-1].rank if same else number + 1
+            ranked.append(Ranked(rank, places[number], model, result, spreads[number]))
         return task, ranked
 
     def all(self, actor: Actor, *, start: int, limit: int) -> list[Board]:
@@ -174,6 +177,19 @@ class Leaderboards:
         with self._database.write() as session:
             if session.get(Repository, repository.id) is not None:  # else it was deleted meanwhile
                 replace(session, repository.id, stated, int(ref.removeprefix(PULL_REQUESTS)))
+
+
+def open_places(reaches: Sequence[tuple[float, float]], *, higher_is_better: bool) -> list[tuple[int, int]]:
+    """The first and the last place that each of some results can have, from 1, by where their intervals end.
+
+    Before the first are those that lie wholly ahead of it, after the last those that lie wholly behind: results whose
+    intervals have values in common are tied. That ranks need intervals too: Goldstein and Spiegelhalter, League Tables
+    and Their Limitations (1996). A test on the same rows may tell apart what is tied here.
+    """
+    ends = list(reaches) if higher_is_better else [(-high, -low) for low, high in reaches]
+    lows, highs = sorted(low for low, _ in ends), sorted(high for _, high in ends)
+    count = len(ends)
+    return [(1 + count - bisect_right(lows, high), count - bisect_left(highs, low)) for low, high in ends]
 
 
 def _choose(dataset: Repository, tasks: list[Task], task_id: str | None) -> Task:

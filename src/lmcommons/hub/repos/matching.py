@@ -40,7 +40,7 @@ def _numbers(hits: pa.Array) -> list[int]:
 
 
 def _written(value: Any) -> str:
-    shown = cells({"": value}, [""])[0][""]
+    shown = cells({"": value}, [""], lambda _: "")[0][""]
     return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
 
 

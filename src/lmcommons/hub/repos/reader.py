@@ -16,6 +16,7 @@ from lmcommons.hub.repos.hidden import is_hidden
 from lmcommons.hub.repos.history import Change, Commit
 from lmcommons.hub.repos.merge import merge
 from lmcommons.hub.repos.references import BRANCHES, HIDDEN, PULL_REQUESTS, TAGS, Ref, Refs, full_ref, is_ref
+from lmcommons.hub.repos.renames import Rename, renames
 from lmcommons.hub.repos.trees import Entry, Listings
 
 DEFAULT_BRANCH = "main"
@@ -197,15 +198,17 @@ class GitReader:
         repository = self._open()
         head = self._commit(repository, commit)
         before = self._commit(repository, base) if base is not None else next(iter(head.parents), None)
-        return history.changes(repository.odb, before, head)
+        return history.changes(repository, before, head)
+
+    def renames(self, base: str, head: str) -> dict[str, Rename]:
+        """The files of `head` that `base` has at another path only, by their path."""
+        repository = self._open()
+        before, after = (self._commit(repository, revision).tree for revision in (base, head))
+        return renames(repository, before, after, before.diff_to_tree(after).deltas)
 
     def patch(self, before: str, after: str) -> str:
         """What differs between two blobs, as git's unified text within the limit of a page; else, and of bytes, ""."""
-        repository = self._open()
-        old, new = repository[before], repository[after]
-        if not (isinstance(old, pygit2.Blob) and isinstance(new, pygit2.Blob)):
-            return ""
-        return history.text(old.diff(new)) or ""
+        return history.patch(self._open(), before, after)
 
     def tracked_by_lfs(self, revision: str, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that the `.gitattributes` of `revision` send to LFS, whether or not they exist yet."""

@@ -268,6 +268,15 @@ class Repositories:
         with self._database.write() as session:
             _record(session, kind, actor, repository, **data)
 
+    def require_room(self, repository: Repository, extra: int) -> None:
+        """Return when `extra` more bytes may be stored in the repository's namespace.
+
+        Raises:
+            Forbidden: they are past its quota.
+        """
+        with self._database.read() as session:
+            require_room(session, session.get_one(Account, repository.account_id), extra)
+
     # ------------------------------------------------------------ large objects
 
     def objects_of(self, repository: Repository) -> list[str]:

@@ -4,31 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Integer,
-    Select,
-    String,
-    and_,
-    case,
-    cast,
-    column,
-    false,
-    func,
-    literal_column,
-    or_,
-    select,
-    table,
-    true,
-)
-from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
+from sqlalchemy import ColumnElement, Select, String, and_, case, cast, false, func, or_, select, true
 from sqlalchemy.orm import Session, defer
 
 from lmcommons.hub.accounts.permissions import ANONYMOUS, Actor, visible
 from lmcommons.hub.database.sessions import Database
 from lmcommons.hub.database.tables import Account, Gate, Repository, RepositoryTag, RepositoryTerms, RepositoryType
 from lmcommons.hub.errors import BadRequest
-from lmcommons.hub.repos import terms
+from lmcommons.hub.repos import full_text, terms
 from lmcommons.hub.repos.keeping import Kept
 
 SORTS: dict[str, Any] = {
@@ -164,7 +147,7 @@ class Search:
 def _keys(query: Listing) -> tuple[ColumnElement[Any], ...]:
     """What a list is ordered by; all in one direction, so that a page ends at one position."""
     if query.order == RELEVANCE:
-        return _relevance(query.search or ""), Repository.likes, Repository.id  # type: ignore[return-value]
+        return _relevance((query.search or "")[: terms.SEARCH_LIMIT]), Repository.likes, Repository.id  # type: ignore[return-value]
     return SORTS[query.order], Repository.id  # type: ignore[return-value]
 
 
@@ -241,12 +224,4 @@ def _tagged(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 def _found(session: Session, search: str) -> ColumnElement[bool]:
     """Each term of the search begins one of the repository's."""
     words = terms.of_search(search)
-    if not words:
-        return false()
-    if session.get_bind().dialect.name == "sqlite":
-        index = select(column("rowid", Integer)).select_from(table("repository_search"))
-        asked = " AND ".join(f'"{word}"*' for word in words)
-        return Repository.id.in_(index.where(literal_column("repository_search").op("MATCH")(asked)))
-    asked = " & ".join(f"'{word}':*" for word in words)
-    vector = literal_column("repository_terms.vector", TSVECTOR)
-    return Repository.id.in_(select(RepositoryTerms.repository_id).where(vector.op("@@")(cast(asked, TSQUERY))))
+    return Repository.id.in_(full_text.rows(session, RepositoryTerms, words)) if words else false()

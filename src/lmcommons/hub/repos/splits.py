@@ -16,13 +16,11 @@ from typing import Any
 from lmcommons.hub.errors import Malformed
 
 DEFAULT = "default"
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}  # of texts, as Arrow names them
+_TEXTS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 FORMATS = {
     ".parquet": "parquet",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
+    **{suffix + packed: kind for suffix, kind in _TEXTS.items() for packed in ("", *COMPRESSIONS)},
 }
 NOT_DATA = frozenset(
     ("README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "eval.yaml")
@@ -56,8 +54,14 @@ class Split:
 
 def data_format(path: str) -> str | None:
     """The format of a file of rows, by its name; None for other files."""
-    named = PurePosixPath(path)
-    return None if named.name in NOT_DATA or named.name.startswith(".") else FORMATS.get(named.suffix.lower())
+    name = PurePosixPath(path).name
+    return None if name in NOT_DATA or name.startswith(".") else FORMATS.get(data_suffix(path))
+
+
+def data_suffix(path: str) -> str:
+    """What the name of a file of rows ends in, with its compression: `.csv`, `.jsonl.gz`; of other files nothing."""
+    last = PurePosixPath(path.lower()).suffixes[-2:]
+    return next((suffix for suffix in ("".join(last), *last[-1:]) if suffix in FORMATS), "")
 
 
 def find_splits(paths: Iterable[str], card: dict[str, Any]) -> list[Split]:

@@ -1,27 +1,30 @@
 """Rows of a file: some of them, with their columns, without reading more of it than they need.
 
-Parquet is read by row group through its footer; lines of JSON and CSV from their beginning, up to a limit.
+Parquet is read by row group through its footer; lines of JSON and CSV, compressed or not, from their beginning, up to a
+limit.
 """
 
 import base64
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from io import BytesIO
 from itertools import islice
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 
 from lmcommons.hub.errors import Malformed
 from lmcommons.hub.repos.cards import printable
 from lmcommons.hub.repos.parquet_pages import demand
+from lmcommons.hub.repos.separated import read_separated
+from lmcommons.hub.repos.splits import COMPRESSIONS
 
 BATCH = 100  # rows decoded at a time
 COLUMNS_LIMIT = 200  # also fields of a structure
@@ -42,16 +45,23 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows; `total` counts all of the file, and is None where only a beginning was read: of `known` rows."""
+    """Some rows; `total` counts all of the file, and is None where only a beginning was read: of `known` rows.
+
+    `schema` has the first of the `width` columns.
+    """
 
     schema: pa.Schema
     rows: list[Row]
     known: int
     total: int | None
+    width: int
 
 
 def read_rows(file: BinaryIO, suffix: str, start: int, length: int) -> Rows:
     """Rows from `start` (the first is 0), at most `length`, of a file whose name ends in `suffix`.
+
+    Args:
+        suffix: as `splits.data_suffix` finds it: `.csv`, or `.csv.gz`.
 
     Raises:
         ValueError: it is not what its name says, or cannot be read in parts.
@@ -59,9 +69,10 @@ def read_rows(file: BinaryIO, suffix: str, start: int, length: int) -> Rows:
     try:
         if suffix == ".parquet":
             return _parquet(file, start, length)
-        if suffix in (".csv", ".tsv"):
-            return _csv(file, "\t" if suffix == ".tsv" else ",", start, length)
-        return _json(file, start, length)
+        content, whole = _beginning(file, suffix)
+        if suffix.startswith((".csv", ".tsv")):
+            return _separated(content, suffix, start, length, whole=whole)
+        return _json(content, start, length, whole=whole)
     except FAILURES as error:
         raise unreadable(suffix, error) from error
 
@@ -95,11 +106,16 @@ def feature(type_: pa.DataType) -> Any:
     return {"dtype": names.get(str(type_), str(type_)), "_type": "Value"}
 
 
-def cells(row: Row, names: Iterable[str]) -> tuple[Row, list[str]]:
-    """A row as JSON values, and the names of its columns that were cut."""
+def base64_words(content: bytes) -> str:
+    """As much of bytes as a cell has room for, as base64."""
+    return base64.b64encode(content[:CELL_LIMIT]).decode()
+
+
+def cells(row: Row, names: Iterable[str], of_bytes: Callable[[bytes], str] = base64_words) -> tuple[Row, list[str]]:
+    """A row as JSON values, with bytes written as `of_bytes` does, and the names of its columns that were cut."""
     shown, cut = {}, []
     for name in names:
-        value = _plain(row.get(name))
+        value = _plain(row.get(name), of_bytes)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         if len(text) > CELL_LIMIT:
             cut.append(name)
@@ -173,7 +189,7 @@ def _parquet(file: BinaryIO, start: int, length: int) -> Rows:
         reached = skipped + length
         check_row_group(file, parquet, group, schema.names, start, reached, reached + BATCH)
         rows += _of_batches(parquet, group, schema.names, skipped, length - len(rows))
-    return Rows(schema, rows, total, total)
+    return Rows(schema, rows, total, total, len(opened.schema_arrow))
 
 
 def check_row_group(
@@ -240,17 +256,14 @@ def batch_rows(batch: pa.RecordBatch) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _csv(file: BinaryIO, delimiter: str, start: int, length: int) -> Rows:
-    content, whole = _beginning(file)
-    parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    table = pa.csv.read_csv(BytesIO(content), pa.csv.ReadOptions(use_threads=False), parsing)
-    table = table.select(range(min(table.num_columns, COLUMNS_LIMIT)))
-    rows = table.slice(start, length).to_pylist()
-    return Rows(table.schema, rows, table.num_rows, table.num_rows if whole else None)
+def _separated(content: bytes, suffix: str, start: int, length: int, *, whole: bool) -> Rows:
+    table = read_separated(content, "\t" if suffix.startswith(".tsv") else ",", whole=whole)
+    shown = table.select(range(min(table.num_columns, COLUMNS_LIMIT)))
+    rows = shown.slice(start, length).to_pylist()
+    return Rows(shown.schema, rows, table.num_rows, table.num_rows if whole else None, table.num_columns)
 
 
-def _json(file: BinaryIO, start: int, length: int) -> Rows:
-    content, whole = _beginning(file)
+def _json(content: bytes, start: int, length: int, *, whole: bool) -> Rows:
     if content.lstrip()[:1] == b"[":
         if not whole:
             raise Malformed(
@@ -259,15 +272,16 @@ def _json(file: BinaryIO, start: int, length: int) -> Rows:
         found = json.loads(content)
         rows, known = found[start : start + length], len(found)
     else:
-        lines = [line for line in content.split(b"\n") if line.strip()]
+        end = len(content) if whole else content.rfind(b"\n") + 1
+        lines = [line for line in content[:end].split(b"\n") if line.strip()]
         chosen = lines[start : start + length]
         rows, known = [_parsed(line, number) for number, line in enumerate(chosen, start)], len(lines)
     for number, row in enumerate(rows, start):
         if not isinstance(row, dict):
             raise Malformed("row {number} is not a JSON object", number=number)
-    names = list(dict.fromkeys(name for row in rows for name in row))[:COLUMNS_LIMIT]
-    schema = pa.schema([(name, _type([row.get(name) for row in rows])) for name in names])
-    return Rows(schema, rows, known, known if whole else None)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    schema = pa.schema([(name, _type([row.get(name) for row in rows])) for name in names[:COLUMNS_LIMIT]])
+    return Rows(schema, rows, known, known if whole else None, len(names))
 
 
 def _parsed(line: bytes, number: int) -> Any:
@@ -277,12 +291,13 @@ def _parsed(line: bytes, number: int) -> Any:
         raise Malformed("row {number} is not JSON: {reason}", number=number, reason=error) from error
 
 
-def _beginning(file: BinaryIO) -> tuple[bytes, bool]:
-    """The content up to the limit, in whole lines, and whether that is all."""
-    content = file.read(TEXT_LIMIT + 1)
-    if len(content) <= TEXT_LIMIT:
-        return content, True
-    return content[: content.rfind(b"\n") + 1], False
+def _beginning(file: BinaryIO, suffix: str) -> tuple[bytes, bool]:
+    """The content up to the limit, without the compression that a name may end in, and whether that is all."""
+    packed: Any = SimpleNamespace(read=file.read, closed=False, close=lambda: None)  # Arrow closes what it has read
+    compression = COMPRESSIONS.get(PurePosixPath(suffix).suffix)
+    opened = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), compression) if compression else file
+    content = opened.read(TEXT_LIMIT + 1)
+    return content[:TEXT_LIMIT], len(content) <= TEXT_LIMIT
 
 
 def _type(values: list[Any]) -> pa.DataType:
@@ -322,20 +337,20 @@ def _type_of_all(values: list[Any], levels: int) -> pa.DataType:
     raise ValueError
 
 
-def _plain(value: Any, levels: int = LEVELS_LIMIT) -> Any:
+def _plain(value: Any, of_bytes: Callable[[bytes], str], levels: int = LEVELS_LIMIT) -> Any:
     """As a JSON value, but for what no cell has room for: what JSON has no word for is written out."""
     if isinstance(value, dict | list | tuple) and not levels:
         return "…"
     if isinstance(value, dict):
-        return {printable(str(key)): _plain(item, levels - 1) for key, item in value.items()}
+        return {printable(str(key)): _plain(item, of_bytes, levels - 1) for key, item in value.items()}
     if isinstance(value, str):
         return printable(value[: CELL_LIMIT + 1])
     if isinstance(value, list | tuple):
-        return [_plain(item, levels - 1) for item in value[:CELL_LIMIT]]
+        return [_plain(item, of_bytes, levels - 1) for item in value[:CELL_LIMIT]]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, bytes):
-        return base64.b64encode(value[:CELL_LIMIT]).decode()
+        return of_bytes(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal | timedelta):

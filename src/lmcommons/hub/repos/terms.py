@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-TEXT_LIMIT = 5_000  # characters of a text that are indexed
+TEXT_LIMIT = 5_000  # characters of a repository's text that are indexed
 TERM_LIMIT = 64  # characters
 SEARCH_LIMIT = 200  # characters of a search that are looked at
 SEARCH_TERMS_LIMIT = 16
@@ -22,7 +22,11 @@ _UNSPACED = (
 )
 _RUN = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}\\s]+")
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
-_ACCENTS = re.compile("[\u0300-\u036f]")
+# Accents, points of Hebrew, vowel signs of Arabic and the line that stretches its words: most people write none.
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
+    "\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]"
+)
 _PIECES = re.compile(r"\d+|\D+")
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -33,11 +37,14 @@ def of_name(full_name: str) -> str:
     return " ".join(dict.fromkeys(part[start:][:TERM_LIMIT] for part in parts for start in range(len(part))))
 
 
-def of_text(*texts: str) -> str:
-    """The terms of texts, each once: words, and the pieces of words such as `GPT2` and `PyTorch`."""
+def of_text(*texts: str, limit: int | None = TEXT_LIMIT) -> str:
+    """The terms of texts, each once: words, and the pieces of words such as `GPT2` and `PyTorch`.
+
+    Of each text `limit` characters are looked at.
+    """
     found: dict[str, None] = {}
     for text in texts:
-        for word in _words(text[:TEXT_LIMIT]):
+        for word in _words(text[:limit]):
             if _UNSPACED_RUN.fullmatch(word):
                 found.update(dict.fromkeys(_pairs(word)))
                 continue
@@ -73,5 +80,6 @@ def _pairs(run: str) -> list[str]:
 
 
 def _folded(word: str) -> str:
-    """Without case and accents."""
-    return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", word.casefold())))
+    """Without case and accents; the dotless i of Turkish is an i, as its capital is one elsewhere."""
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", word.casefold().replace("ı", "i")))
+    return unicodedata.normalize("NFKC", bare)

@@ -1,6 +1,7 @@
 """Values of rows as a page shows them: what they are, in words that fit, and which of them are images."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,7 +50,9 @@ def cell(value: Any, longest: int) -> Cell:
         return Cell("missing")
     if isinstance(value, bytes):
         return Cell("bytes", value[:BYTES_SHOWN].hex(" "), len(value) > BYTES_SHOWN, len(value))
-    plain = cells({"": value}, [""])[0][""]
+    if isinstance(value, float) and not math.isfinite(value):
+        return Cell("number", str(value))
+    plain = cells({"": value}, [""], lambda content: f"<{len(content):,} B>")[0][""]
     if isinstance(plain, str):
         return _cut("text", plain, longest)
     if isinstance(plain, bool | int | float):

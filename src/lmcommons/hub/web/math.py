@@ -20,7 +20,20 @@ MAX_FORMULAS, MAX_IN_ALL = 2_000, 100_000  # of a text, and their characters
 BRACKETS = {r"\(": r"\)", r"\[": r"\]", "$`": "`$"}
 DISPLAYED = ("$$", r"\[")
 
-LINES = re.compile(r"\\(begin|end)\{(?:aligned|gathered|equation\*?|multline\*?)\}(?:\[[bct]\])?")
+# What the library takes for something else, and what it takes for the same.
+_REWRITTEN = (
+    (r"\\(begin|end)\{(?:aligned|gathered|equation\*?|multline\*?)\}(?:\[[bct]\])?", r"\\\1{align*}"),
+    (r"(\\begin\{[BVbpv]matrix\})", r"{\1"),  # one thing, which may have an exponent
+    (r"(\\end\{[BVbpv]matrix\})", r"\1}"),
+    (r"\\operatorname\*?\s*\{\s*([A-Za-z]+)(?:\\[ ,:;]|~)+([A-Za-z]+)\s*\}", r"\\mathrm{\1\\,\2}"),
+    (r"\\arg(?![A-Za-z])", r"\\mathrm{arg}"),
+    (r"\\label\s*\{[^{}]*\}|\\(?:nonumber|notag)(?![A-Za-z])", ""),
+)
+REWRITTEN = [(re.compile(pattern), replacement) for pattern, replacement in _REWRITTEN]
+# What a formula defines may stand for more and more of itself, without end.
+DEFINITION = re.compile(r"\\(?:def|newcommand|newenvironment)(?![A-Za-z])")
+BELOW = {"msub": "munder", "msubsup": "munderover"}
+ESCAPED = re.compile(r"\\([#$%&_{}])")
 
 # Presentation elements of MathML Core (https://www.w3.org/TR/mathml-core/), of which none links, loads or runs.
 _SCRIPTS, _TABLES = ("mover", "munder", "munderover"), ("mtable", "mtr", "mtd")
@@ -82,10 +95,17 @@ def _render(renderer: Any, tokens: Sequence[Token], position: int, options: Any,
 
 
 def _mathml(latex: str, display: str) -> str:
-    latex = LINES.sub(r"\\\1{align*}", latex)
+    if DEFINITION.search(latex):
+        raise ValueError("a formula that defines commands")
+    for pattern, replacement in REWRITTEN:
+        latex = pattern.sub(replacement, latex)
     element = convert_to_element(latex, display=display)
     if element.find(".//mspace[@linebreak]") is not None:  # which browsers do not obey
         element = convert_to_element(rf"\begin{{align*}}{latex}\end{{align*}}", display=display)
-    for part in element.iter():  # it writes signs as entities, and the words of \text as they are
-        part.text = unescape(part.text) if part.text else None
+    for part in element.iter():  # it writes signs as entities, the words of \text as they are, and limits beside lim
+        if display == "block" and part.tag in BELOW and part[0].tag == "mo" and (part[0].text or "")[:3].isalpha():
+            part.tag = BELOW[part.tag]
+        if len(part) and part.tag in ("mi", "mo"):  # which hold text alone
+            part.tag = "mrow"
+        part.text = ESCAPED.sub(r"\1", unescape(part.text)) if part.text else None
     return ElementTree.tostring(element, encoding="unicode")

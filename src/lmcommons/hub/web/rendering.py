@@ -30,7 +30,6 @@ CONTENT_SECURITY_POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
@@ -40,7 +39,7 @@ COMPRESSED_FROM = 2000  # bytes; smaller pages fit into the first packets anyway
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """The template with `values`, as a page, or a part of one, for this browser in its visitor's language."""
     html = text(request, template, status=status, **values)
-    return _compressed(request, HTMLResponse(html, status, {**HEADERS, "Cache-Control": "private, no-cache"}))
+    return _compressed(request, HTMLResponse(html, status, HEADERS))
 
 
 def text(request: Request, template: str, **values: Any) -> str:
@@ -92,7 +91,7 @@ def asset(request: Request) -> Response:
         raise NotFound("Nothing at {path}", path=request.url.path)
     is_this = found.address == request.url.path  # else a page from before an upgrade asks
     cache_control = "public, max-age=31536000, immutable" if is_this else "no-cache"
-    headers = {"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": cache_control}
     return _compressed(request, Response(found.content, 200, headers, found.kind))
 
 
@@ -176,7 +175,7 @@ def _environment(language: str) -> Environment:
         "duration": partial(_duration, language=language),
         "date": partial(_date, language=language),
         "exact_size": formatting.exact_size,
-        "lines": patches.lines,
+        "lines": lambda patch: patches.marked(patches.lines(patch)),
         "initials": formatting.initials,
         "number": partial(numbers.format_decimal, locale=language),
         "parameters": _parameters,

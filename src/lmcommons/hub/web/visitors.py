@@ -91,8 +91,9 @@ def refuse_others(request: Request, form: Form, *, signed_in: bool) -> None:
         Forbidden: it was not.
     """
     _refuse_other_sites(request)
+    request.state.form = form  # for the page about an error
     if signed_in and not is_own_form(request.cookies.get(COOKIE), form.get("form", "")):
-        request.state.unsent = form
+        request.state.is_unsent = True
         raise Forbidden("This form is not of your present session: load the page again, then send it")
 
 

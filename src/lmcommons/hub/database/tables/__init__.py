@@ -38,7 +38,7 @@ from lmcommons.hub.database.tables.community import (
     WebhookWatch,
 )
 from lmcommons.hub.database.tables.events import Event
-from lmcommons.hub.database.tables.finding import DailyDownloads, EvaluationResult, RepositoryTerms
+from lmcommons.hub.database.tables.finding import DailyDownloads, DiscussionTerms, EvaluationResult, RepositoryTerms
 from lmcommons.hub.database.tables.git import IndexedHead, LfsLock, PathCommit
 from lmcommons.hub.database.tables.imports import Import
 from lmcommons.hub.database.tables.keys import SshKey
@@ -82,6 +82,7 @@ __all__ = [
     "DiscussionEvent",
     "DiscussionEventKind",
     "DiscussionStatus",
+    "DiscussionTerms",
     "Emoji",
     "EvaluationResult",
     "Event",

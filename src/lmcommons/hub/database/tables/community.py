@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lmcommons.hub.database.tables.accounts import Account
@@ -90,6 +90,14 @@ class CommentVersion(Table):
     """A text that a comment has or had; a comment that was hidden has none, or only withheld ones."""
 
     __tablename__ = "comment_versions"
+    __table_args__ = (
+        Index(
+            "ix_comment_versions_withheld",
+            "id",
+            sqlite_where=text("withheld IS 1"),
+            postgresql_where=text("withheld IS true"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     event_id: Mapped[int] = mapped_column(ForeignKey("discussion_events.id", ondelete="CASCADE"), index=True)

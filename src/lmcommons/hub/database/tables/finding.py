@@ -1,4 +1,4 @@
-"""How repositories are found and compared: the words that search looks in, downloads by day, evaluation results."""
+"""How repositories and discussions are found and compared: words for search, downloads by day, evaluation results."""
 
 from datetime import date
 from typing import Any
@@ -20,6 +20,19 @@ class RepositoryTerms(Table):
 
     repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+
+
+class DiscussionTerms(Table):
+    """The terms of a discussion's title, or of what a comment says now; the migration adds to them as above."""
+
+    __tablename__ = "discussion_terms"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    discussion_id: Mapped[int] = mapped_column(ForeignKey("discussions.id", ondelete="CASCADE"), index=True)
+    version_id: Mapped[int | None] = mapped_column(  # None: the title
+        ForeignKey("comment_versions.id", ondelete="CASCADE"), unique=True
+    )
     text: Mapped[str] = mapped_column(Text)
 
 

@@ -1,6 +1,6 @@
 """What a file's page shows of its content: text, Markdown, rows, tensors, curves, an image, or why there is nothing."""
 
-import codecs
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,7 +10,9 @@ from markupsafe import Markup
 
 from lmcommons.hub.errors import EntryNotFound, Malformed
 from lmcommons.hub.repos import cards, curves, gguf, images
+from lmcommons.hub.repos.encodings import decode
 from lmcommons.hub.repos.git import Entry
+from lmcommons.hub.repos.splits import data_suffix
 from lmcommons.hub.web import highlight, markdown
 from lmcommons.hub.web.front_matter import FrontMatter, fields_of, front_matter
 from lmcommons.hub.web.previews.curves import Curves, draw
@@ -25,7 +27,9 @@ MAX_LINE = 2_000  # characters of a line
 LINES = 500  # of a page
 MAX_IMAGE, MAX_PIXELS = 20 << 20, 50_000_000  # bytes, and width times height, that a page asks browsers to draw
 
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"))
+CONTROLS = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")  # bytes that texts in any encoding hardly have
+
+IMAGES = frozenset((".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".svg", ".webp"))
 
 Kind = Literal["text", "markdown", "image", "rows", "tensors", "gguf", "curves", "empty", "binary", "absent"]
 
@@ -79,12 +83,12 @@ def preview(
 def read_text(file: BinaryIO, limit: int) -> tuple[str | None, bool]:
     """The first `limit` bytes of a file as text, without half a character at the end, and whether that is all of it.
 
-    None in the place of the text where it is not UTF-8, or has a NUL.
+    None in the place of the text where it is neither UTF-8 nor UTF-16, or has a NUL.
     """
     content = file.read(limit + 1)
     is_whole = len(content) <= limit
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(content[:limit], final=is_whole)
+        text = decode(content[:limit], whole=is_whole)
     except UnicodeDecodeError:
         return None, is_whole
     return None if "\0" in text else text, is_whole
@@ -138,8 +142,8 @@ def _special(
     if suffix == ".ipynb":
         html, is_whole = notebook(file, place)
         return Preview("markdown", html=html, partial=not is_whole)
-    if suffix in TABLES:
-        found = table(file, suffix, page)
+    if (rows := data_suffix(name)) in TABLES:
+        found = table(file, rows, page)
         return Preview("rows", table=found, more=found.more, partial=found.total is None)
     if suffix in markdown.SUFFIXES:
         return _markdown(file, place)
@@ -157,7 +161,7 @@ def _gguf(header: gguf.Header) -> Preview:
 def _image(entry: Entry, file: BinaryIO) -> Preview:
     size = images.dimensions(file)
     file.seek(0)
-    if size is None and not entry.path.lower().endswith(".svg") and images.media_type(file.read(16)) is None:
+    if size is None and not entry.path.lower().endswith(".svg") and images.media_type(file.read(32)) is None:
         raise Malformed("it is not the image that its name says")
     if entry.size > MAX_IMAGE:
         raise Malformed("an image of more than {limit:,} bytes is not shown here", limit=MAX_IMAGE)
@@ -192,6 +196,9 @@ def _text(file: BinaryIO, name: str, page: int, problem: str | None) -> Preview:
     """A page of a text's lines."""
     text, is_whole = read_text(file, MAX_TEXT)
     if text is None:
+        file.seek(0)
+        if problem is None and not CONTROLS.search(file.read(MAX_TEXT)):
+            problem = Words("its text is not UTF-8")
         return Preview("binary", problem=problem)
     start = (page - 1) * LINES
     cut = (line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…" for line in text.removesuffix("\n").split("\n"))

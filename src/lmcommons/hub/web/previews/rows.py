@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from lmcommons.hub.errors import Malformed
+from lmcommons.hub.repos.splits import FORMATS
 
 if TYPE_CHECKING:
     from lmcommons.hub.web.cells import Cell
 
-SEPARATED = frozenset((".csv", ".tsv"))
-TABLES = frozenset((".parquet", ".jsonl", ".ndjson")) | SEPARATED
+TABLES = FORMATS.keys() - {".json"}  # which may be anything
 ROWS, MAX_COLUMNS = 50, 20  # of a page
 
 
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows from number `first` of `known`, of the `columns` that fit, among `width`.
+    """Rows from number `first` (that of a file is 0) of `known`, of the `columns` that fit, among `width`.
 
     `total` counts all rows of the file; it is None where only the file's beginning was looked through.
     """
@@ -39,7 +39,7 @@ class Table:
     @property
     def more(self) -> bool:
         """Whether rows follow that can be shown."""
-        return self.first - 1 + len(self.rows) < self.known
+        return self.first + len(self.rows) < self.known
 
 
 def table(file: BinaryIO, suffix: str, page: int) -> Table:
@@ -58,13 +58,11 @@ def table(file: BinaryIO, suffix: str, page: int) -> Table:
     if not found.known and found.total is None:
         raise Malformed("its first row is longer than {limit:,} bytes", limit=TEXT_LIMIT)
     fields = list(found.schema)[:MAX_COLUMNS]
-    if suffix in SEPARATED and any(pa.types.is_binary(field.type) for field in fields):
-        raise Malformed("its text is not UTF-8")
     return Table(
         [Column(f.name, str(f.type), pa.types.is_integer(f.type) or pa.types.is_floating(f.type)) for f in fields],
         cells.table(found.rows, [field.name for field in fields]),
-        start + 1,
+        start,
         found.known,
         found.total,
-        len(found.schema),
+        found.width,
     )

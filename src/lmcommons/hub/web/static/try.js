@@ -30,12 +30,13 @@ async function read(response) {
   let waiting = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new Error("the stream has no end");
     const events = (waiting + value).split("\n\n");
     waiting = events.pop();
     for (const event of events) {
       const [kind, data] = event.split("\n");
       show(kind.slice("event: ".length), JSON.parse(data.slice("data: ".length)));
+      if (!kind.endsWith(" piece")) return; // the last one says how it ended
     }
   }
 }

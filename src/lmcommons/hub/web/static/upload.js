@@ -77,18 +77,21 @@
       request.send(data);
     });
 
-  const sendAll = async () => {
-    for (const [path, one] of chosen) {
-      for (let attempt = 1; !one.done; attempt += 1) {
-        try {
-          one.done = await send(one);
-          one.bar.value = one.bar.max;
-        } catch (error) {
-          if (error.final || attempt === ATTEMPTS) throw new Error(`${path} ${form.dataset.failed} ${error.message}`);
-          await new Promise((resolve) => setTimeout(resolve, 1000 * 3 ** (attempt - 1)));
-        }
+  const sendOne = async (path, one) => {
+    for (let attempt = 1; !one.done; attempt += 1) {
+      try {
+        one.done = await send(one);
+        one.bar.value = one.bar.max;
+      } catch (error) {
+        if (error.final || attempt === ATTEMPTS) throw new Error(`${path} ${form.dataset.failed} ${error.message}`);
+        await new Promise((resolve) => setTimeout(resolve, 1000 * 3 ** (attempt - 1)));
       }
     }
+  };
+
+  const sendAll = async () => {
+    // Asked anew each time: while one is sent, others are added, or chosen again with other content.
+    for (let left; (left = [...chosen].find(([, one]) => !one.done)); ) await sendOne(...left);
   };
 
   form.querySelector("[data-script]").hidden = false;
@@ -111,10 +114,17 @@
     say("");
     const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
     const entries = items.map((item) => [item.webkitGetAsEntry && item.webkitGetAsEntry(), item.getAsFile()]);
-    for (const [entry, file] of entries) {
-      if (entry) await walk(entry, "");
-      else if (file) add(file.name, file);
+    try {
+      for (const [entry, file] of entries) {
+        if (entry) await walk(entry, "");
+        else if (file) add(file.name, file);
+      }
+    } catch (error) { // a folder that the browser cannot read
+      say(error.message);
     }
+  });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) button.disabled = false; // whoever comes back finds the page as it was when it was sent
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

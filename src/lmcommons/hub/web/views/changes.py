@@ -36,6 +36,10 @@ def commits(request: Request, kind: RepositoryType) -> Response:
     if not found:
         raise EntryNotFound("{path} has no history at {revision}", path=path or Words("this page"), revision=revision)
     shown = found[:PAGE]
+    first = shown[-1]
+    rename = None
+    if path and len(found) <= PAGE and first.parents:
+        rename = git.renames(first.parents[0], first.oid).get(path)
     return page(
         request,
         "files/commits.html",
@@ -46,6 +50,8 @@ def commits(request: Request, kind: RepositoryType) -> Response:
         path=path,
         refs=git.refs(),
         commits=shown,
+        first=first,
+        rename=rename,
         entries={commit.oid: entry for commit in shown for entry in git.existing(commit.oid, [path])} if path else {},
         **neighbours(request, number, more=len(found) > PAGE),
     )
@@ -103,10 +109,11 @@ def choose(request: Request, kind: RepositoryType) -> Response:
 
 
 def difference(request: Request, kind: RepositoryType) -> Response:
-    """How a file of tensors or rows differs between two revisions."""
+    """How a file of tensors or rows differs between two revisions, in the first of which it may have another path."""
     hub, repository, git = repository_of(request, kind, Action.READ)
     between, path = addresses.revision_and_path(request)
     base, head = _ends(git, between)
+    former_path = request.query_params.get("from") or path
     suffix = PurePosixPath(path).suffix.lower()
     if suffix not in COMPARABLE:
         raise BadRequest(
@@ -114,7 +121,7 @@ def difference(request: Request, kind: RepositoryType) -> Response:
             path=path,
             choices=", ".join(COMPARABLE),
         )
-    former, present = (git.entry(commit, path) for commit in (base, head))
+    former, present = git.entry(base, former_path), git.entry(head, path)
     found: Any = None
     problem = None
     with hub.contents.open(repository, former) as before, hub.contents.open(repository, present) as after:
@@ -174,10 +181,18 @@ def _changes(request: Request, changes: Sequence[Change], base: str | None, head
         "head": head,
         "changes": shown,
         "folded": folded,
+        "only": only,
+        **counts(changes),
+    }
+
+
+def counts(changes: Sequence[Change]) -> dict[str, Any]:
+    """What the templates say of all changed files, and the endings of those of which more can be said."""
+    return {
         "total": len(changes),
+        "renamed": sum(change.rename is not None for change in changes),
         "additions": sum(change.additions for change in changes),
         "deletions": sum(change.deletions for change in changes),
-        "only": only,
         "comparable": COMPARABLE,
     }
 

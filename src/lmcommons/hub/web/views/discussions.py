@@ -21,6 +21,7 @@ from lmcommons.hub.database.tables import (
     RepositoryType,
 )
 from lmcommons.hub.repos.git import GitRepository
+from lmcommons.hub.repos.terms import SEARCH_LIMIT
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.comments import (
     ATTACHED,
@@ -41,7 +42,6 @@ from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 PAGE = 30  # discussions
 LINES = 60  # of a discussion
 FORM_LIMIT = 64 << 20  # bytes of a comment with its files
-SEARCH_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def listing(request: Request, kind: RepositoryType) -> Response:
     status, what = asked.get("status", "open"), asked.get("type", "all")
     search = asked.get("search", "").strip()[:SEARCH_LIMIT]
     query = Listing(what, status, asked.get("author") or None, search, (number - 1) * PAGE, PAGE)
-    found, total = hub.discussions.listing(repository, query)
+    found, counts = hub.discussions.listing(repository, query)
     return page(
         request,
         "discussions/list.html",
@@ -98,10 +98,10 @@ def listing(request: Request, kind: RepositoryType) -> Response:
         repository=repository,
         branch=git.default_branch,
         discussions=found,
-        total=total,
-        counts=hub.discussions.counts(repository, query),
+        counts=counts,
         query=query,
-        **neighbours(request, number, more=number * PAGE < total),
+        search_limit=SEARCH_LIMIT,
+        **neighbours(request, number, more=number * PAGE < counts[status]),
     )
 
 

@@ -14,7 +14,7 @@ SECRETS = ("password", "present", "wanted", "again", "code", "token", "secret") 
 
 
 def error_page(request: Request, error: HubError) -> Response:
-    """What went wrong, and what to do; with the texts of a form that came too late to be taken.
+    """What went wrong, and what to do; with the texts of a form that was not taken.
 
     A script is told what went wrong in a line of plain text, to put where it belongs on its page.
     """
@@ -31,8 +31,8 @@ def error_page(request: Request, error: HubError) -> Response:
         seconds=error.headers.get("Retry-After"),
         identity=getattr(request.state, "id", None),
         is_form=request.method == "POST",
-        is_unsent=hasattr(request.state, "unsent"),
-        texts=_texts(getattr(request.state, "unsent", {})),
+        is_unsent=hasattr(request.state, "is_unsent"),
+        texts=_texts(getattr(request.state, "form", {})),
         back=present_page(request),
     )
 

@@ -21,11 +21,13 @@ def choose(request: Request) -> Response:
         raise NotFound(
             "The pages speak {choices}, not {language}", choices=", ".join(LANGUAGES), language=language[:20]
         )
+    response = RedirectResponse(local(request.query_params.get("next", "")), 303)
+    if request.headers.get("sec-fetch-dest", "document") != "document":  # an image in somebody's text chooses nothing
+        return response
     actor = visitor(request)
     from_here = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"  # no other site's link chooses
     if from_here and not actor.is_anonymous and actor.language != language:
         hub.profiles.choose_language(actor, language)
-    response = RedirectResponse(local(request.query_params.get("next", "")), 303)
     secure = hub.settings.public_url.startswith("https:")
     response.set_cookie(COOKIE, language, max_age=KEPT, secure=secure, httponly=True, samesite="lax")
     return response

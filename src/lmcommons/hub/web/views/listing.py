@@ -12,13 +12,13 @@ from lmcommons.hub.database.tables import Repository, RepositoryType
 from lmcommons.hub.errors import BadRequest
 from lmcommons.hub.repos.facets import FILTERS, SIZE, SIZES, Choice
 from lmcommons.hub.repos.search import Listing
+from lmcommons.hub.repos.terms import SEARCH_LIMIT
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.lookup import LISTED, neighbours, page_number
 from lmcommons.hub.web.rendering import page
 from lmcommons.hub.web.visitors import visitor
 
 PAGE = 30  # repositories
-SEARCH_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def listing(request: Request, kind: RepositoryType) -> Response:
         section=kind,
         listing=Shown(repositories, found.total),
         search=search,
+        search_limit=SEARCH_LIMIT,
         author=author,
         sort=sort,
         chosen=[_chosen(request, kind, name, value) for name, value in dict.fromkeys(asked)],

@@ -1,4 +1,4 @@
-"""Organisations: making one, who belongs to it with which role or is invited, what it says of itself."""
+"""Organisations: making one, who belongs to it with which role or is invited, what changed, what it says of itself."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.accounts.permissions import Action, allowed, require
-from lmcommons.hub.database.tables import Account, Event, OrganisationInvitation, Role
+from lmcommons.hub.database.tables import Account, OrganisationInvitation, Role
 from lmcommons.hub.errors import BadRequest, HubError
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import form_page
 from lmcommons.hub.web.lookup import neighbours, page_number
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 
-PAGE = 30  # lines of the log of members
+PAGE = 30  # members, or changes of them
+SEARCH_LIMIT = 200  # characters
 
 
 def new(request: Request) -> Response:
@@ -38,8 +39,17 @@ def create(request: Request, form: Form) -> Response:
 
 
 def members(request: Request) -> Response:
-    """Who belongs to an organisation; its admins also see who changed that."""
+    """Who belongs to an organisation; its admins change that here."""
     return _members_page(request)
+
+
+def changes(request: Request) -> Response:
+    """Who was invited, joined, got another role or left, and by whom."""
+    hub: Hub = request.app.state.hub
+    found, number = _administered(request), page_number(request)
+    told = hub.organisations.membership_log(visitor(request), found.name, offset=(number - 1) * PAGE, limit=PAGE + 1)
+    more = neighbours(request, number, more=len(told) > PAGE)
+    return form_page(request, "people/membership_log.html", None, organisation=found, told=told[:PAGE], **more)
 
 
 def set_member(request: Request, form: Form) -> Response:
@@ -50,7 +60,7 @@ def set_member(request: Request, form: Form) -> Response:
         hub.organisations.set_member(visitor(request), organisation, user, _role(form), joining=False)
     except HubError as error:
         return _members_page(request, error=error, form=form)
-    return RedirectResponse(f"/organizations/{organisation}/members", 303)
+    return RedirectResponse(_members_address(request), 303)
 
 
 def invite(request: Request, form: Form) -> Response:
@@ -62,7 +72,7 @@ def invite(request: Request, form: Form) -> Response:
         hub.organisation_invitations.invite(visitor(request), organisation, user, _role(form))
     except HubError as error:
         return _members_page(request, error=error, form=form)
-    return RedirectResponse(f"/organizations/{organisation}/members", 303)
+    return RedirectResponse(_members_address(request), 303)
 
 
 def withdraw(request: Request, form: Form) -> Response:
@@ -73,7 +83,7 @@ def withdraw(request: Request, form: Form) -> Response:
         hub.organisation_invitations.withdraw(visitor(request), organisation, form.get("user", ""))
     except HubError as error:
         return _members_page(request, error=error)
-    return RedirectResponse(f"/organizations/{organisation}/members", 303)
+    return RedirectResponse(_members_address(request), 303)
 
 
 def answer_invitation(request: Request, form: Form) -> Response:
@@ -94,7 +104,7 @@ def remove_member(request: Request, form: Form) -> Response:
     except HubError as error:
         return _members_page(request, error=error, form=form)
     left = user.lower() == (actor.name or "").lower()
-    return RedirectResponse(f"/{organisation}" if left else f"/organizations/{organisation}/members", 303)
+    return RedirectResponse(f"/{organisation}" if left else _members_address(request), 303)
 
 
 def settings(request: Request) -> Response:
@@ -140,27 +150,38 @@ def _new_page(request: Request, form: Form, *, error: HubError | None = None) ->
     return form_page(request, "people/new_organisation.html", error, filled=form, may_create=may)
 
 
+def _members_address(request: Request) -> str:
+    """The page of members that the visitor has open: forms carry what was searched for, and the page's number."""
+    return f"/organizations/{request.path_params['organisation']}/members{_query(request)}"
+
+
+def _query(request: Request) -> str:
+    return f"?{request.url.query}" if request.url.query else ""
+
+
 def _members_page(request: Request, *, error: HubError | None = None, form: Form | None = None) -> Response:
     hub: Hub = request.app.state.hub
     found = hub.organisations.find(request.path_params["organisation"])
     actor, number = visitor(request), page_number(request)
-    told: Sequence[Event] = ()
+    search = request.query_params.get("search", "").strip()[:SEARCH_LIMIT]
+    total = hub.organisations.number_of_members(found.id, search)
     invitations: Sequence[OrganisationInvitation] = ()
     if allowed(actor, Action.ADMINISTER, found):
-        offset = (number - 1) * PAGE
-        told = hub.organisations.membership_log(actor, found.name, offset=offset, limit=PAGE + 1)
         invitations = hub.organisation_invitations.of_organisation(actor, found.name)
     return form_page(
         request,
         "people/members.html",
         error,
         organisation=found,
-        members=hub.organisations.members(found.id),
+        members=hub.organisations.members(found.id, search, offset=(number - 1) * PAGE, limit=PAGE),
+        total=total,
+        search=search,
+        is_long=bool(search) or total > PAGE,
+        query=_query(request),
         roles=list(Role),
         invitations=invitations,
-        told=told[:PAGE],
         filled=form or {},
-        **neighbours(request, number, more=len(told) > PAGE),
+        **neighbours(request, number, more=number * PAGE < total),
     )
 
 
@@ -176,13 +197,14 @@ def _settings_page(request: Request, *, error: HubError | None = None, form: For
 
 
 def add_routes(router: APIRouter) -> None:
-    """/organizations/new, /organizations/NAME/members, …/invitations, …/settings."""
+    """/organizations/new, /organizations/NAME/members, …/changes, …/invitations, …/settings."""
     router.add_route("/organizations/new", signed_in(new))
     router.add_route("/organizations/new", form_handler(create), methods=["POST"])
     base = "/organizations/{organisation}"
     router.add_route(f"{base}/members", members)
     router.add_route(f"{base}/members", form_handler(set_member), methods=["POST"])
     router.add_route(f"{base}/members/remove", form_handler(remove_member), methods=["POST"])
+    router.add_route(f"{base}/changes", signed_in(changes))
     for address, answer in (("", invite), ("/withdraw", withdraw), ("/answer", answer_invitation)):
         router.add_route(f"{base}/invitations{address}", form_handler(answer), methods=["POST"])
     router.add_route(f"{base}/settings", signed_in(settings))

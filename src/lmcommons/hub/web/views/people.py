@@ -18,6 +18,7 @@ from lmcommons.hub.web.views.listing import shown
 from lmcommons.hub.web.visitors import visitor
 
 FIRST = 6  # repositories of each type, and acts, on the first page
+BESIDE = 12  # members or organisations beside them
 PAGE = 30  # of anything on a page of its own
 
 Tab = Callable[[Request, Account, int], dict[str, Any]]
@@ -39,6 +40,8 @@ def account(request: Request) -> Response:
     actor = visitor(request)
     followers, following = hub.follows.numbers(found)
     numbers = hub.search.numbers(actor, found.id)
+    members = hub.organisations.number_of_members(found.id)  # of a user, none
+    organisations = len(hub.organisations.of(found.id))  # of an organisation, none
     return page(
         request,
         "people/account.html",
@@ -50,10 +53,10 @@ def account(request: Request) -> Response:
             "likes": hub.likes.number(actor, found),
             "followers": followers,
             "following": following,
+            "members": members,
+            "organisations": organisations,
         },
         is_following=hub.follows.is_following(actor, found),
-        members=hub.organisations.members(found.id) if found.kind is AccountKind.ORGANISATION else [],
-        organisations=hub.organisations.of(found.id) if found.kind is AccountKind.USER else [],
         **tabs[tab](request, found, page_number(request)),
     )
 
@@ -63,7 +66,11 @@ def _overview(request: Request, found: Account, number: int) -> dict[str, Any]:
     models, datasets = (
         shown(request, kind, Listing(author=found.name, sort="lastModified", limit=FIRST)) for kind in LISTED
     )
-    return {"models": models, "datasets": datasets, "activity": _acts(hub, request, found, FIRST)}
+    beside = [
+        *(each for each, _ in hub.organisations.members(found.id, limit=BESIDE)),
+        *(each for each, _ in hub.organisations.of(found.id)[:BESIDE]),
+    ]
+    return {"models": models, "datasets": datasets, "activity": _acts(hub, request, found, FIRST), "beside": beside}
 
 
 def _repositories(request: Request, found: Account, number: int, *, kind: RepositoryType) -> dict[str, Any]:
@@ -100,7 +107,15 @@ def _following(request: Request, found: Account, number: int) -> dict[str, Any]:
 
 
 def _members(request: Request, found: Account, number: int) -> dict[str, Any]:
-    return {}
+    hub: Hub = request.app.state.hub
+    listed = hub.organisations.members(found.id, offset=(number - 1) * PAGE, limit=PAGE + 1)
+    return {"memberships": listed[:PAGE], **neighbours(request, number, more=len(listed) > PAGE)}
+
+
+def _organisations(request: Request, found: Account, number: int) -> dict[str, Any]:
+    hub: Hub = request.app.state.hub
+    listed = hub.organisations.of(found.id)[(number - 1) * PAGE :]
+    return {"memberships": listed[:PAGE], **neighbours(request, number, more=len(listed) > PAGE)}
 
 
 BOTH: dict[str, Tab] = {
@@ -109,7 +124,13 @@ BOTH: dict[str, Tab] = {
     "datasets": partial(_repositories, kind=RepositoryType.DATASET),
     "followers": _followers,
 }
-USER_TABS: dict[str, Tab] = {**BOTH, "likes": _likes, "activity": _activity, "following": _following}
+USER_TABS: dict[str, Tab] = {
+    **BOTH,
+    "likes": _likes,
+    "activity": _activity,
+    "organisations": _organisations,
+    "following": _following,
+}
 ORGANISATION_TABS: dict[str, Tab] = {**BOTH, "members": _members}
 
 

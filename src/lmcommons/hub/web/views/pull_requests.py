@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import get_args
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,11 +17,12 @@ from lmcommons.hub.database.tables import DiscussionStatus, Repository, Reposito
 from lmcommons.hub.errors import HubError, RevisionNotFound
 from lmcommons.hub.repos import patches
 from lmcommons.hub.repos.git import Change, GitRepository
+from lmcommons.hub.repos.patches import Side
 from lmcommons.hub.web.comments import ATTACHED, Draft, Said, Speech, attaching, discussion_address, refused, take
 from lmcommons.hub.web.lookup import neighbours, page_number, repository_of
 from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.uploads import Files, long_form_handler
-from lmcommons.hub.web.views.changes import COMPARABLE
+from lmcommons.hub.web.views.changes import counts
 from lmcommons.hub.web.views.discussions import FORM_LIMIT, Place, line_threads, place_of, show
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 
@@ -33,7 +35,7 @@ class Writing:
     """A comment on a line that is being written."""
 
     path: str
-    side: str
+    side: Side
     line: int
     draft: Draft
 
@@ -91,7 +93,7 @@ def changes(request: Request, kind: RepositoryType) -> Response:
     writing = None
     if re.fullmatch("[0-9]{1,9}", asked.get("line", "")):
         empty = Draft(where=f"{place.base}/lines")
-        writing = Writing(asked.get("path", ""), asked.get("side", ""), int(asked["line"]), empty)
+        writing = Writing(asked.get("path", ""), _side(asked.get("side")), int(asked["line"]), empty)
     return _changes(request, place, writing)
 
 
@@ -107,7 +109,7 @@ def comment_on_line(request: Request, form: Form, files: Files, kind: Repository
         return f"{discussion_address(place.repository, number)}/changes?at={event.id}#{event.id:024x}"
 
     def shown(draft: Draft) -> Response:
-        return _changes(request, place, Writing(path, side, line, draft))
+        return _changes(request, place, Writing(path, _side(side), line, draft))
 
     return take(request, place.repository, form, files, act, shown)
 
@@ -204,7 +206,7 @@ def _changes(request: Request, place: Place, writing: Writing | None) -> Respons
     present = {
         key: thread
         for key, thread in threads.items()
-        if thread.present is not None and any(change.path == thread.place.path for change in shown)
+        if (at := thread.present) is not None and any(change.path_on(at.side) == at.path for change in shown)
     }
     said: dict[tuple[str, str, int], list[Said]] = {}
     for line in speech.lines([thread.comments[0] for thread in present.values()], present):
@@ -221,10 +223,7 @@ def _changes(request: Request, place: Place, writing: Writing | None) -> Respons
         compared=compared,
         files=files,
         misplaced=None if is_placed else writing,
-        total=len(found),
-        additions=sum(change.additions for change in found),
-        deletions=sum(change.deletions for change in found),
-        comparable=COMPARABLE,
+        **counts(found),
         outdated=sum(thread.outdated for thread in threads.values()),
         is_open=place.discussion.status in (DiscussionStatus.OPEN, DiscussionStatus.DRAFT),
         may_discuss=allowed(visitor(request), Action.DISCUSS, place.repository),
@@ -251,32 +250,37 @@ def _page_of(
     request: Request, pages: Sequence[Sequence[Change]], threads: dict[int, Thread], writing: Writing | None
 ) -> int:
     """The page that is asked for, or the one with the file that a comment is on."""
-    path = writing.path if writing is not None else None
+    sought = (writing.path, writing.side) if writing is not None else None
     at = request.query_params.get("at", "")
     for thread in threads.values():
         if any(str(comment.id) == at for comment in thread.comments):
-            path = thread.place.path
-    if path is None:
+            place = thread.present or thread.place
+            sought = place.path, place.side
+    if sought is None:
         return page_number(request)
-    return next((number for number, some in enumerate(pages, 1) if any(each.path == path for each in some)), 1)
+    path, side = sought
+    return next((number for number, some in enumerate(pages, 1) if any(c.path_on(side) == path for c in some)), 1)
 
 
 def _changed(change: Change, said: dict[tuple[str, str, int], list[Said]], writing: Writing | None) -> Changed:
     rows = []
-    for line in patches.lines(change.patch or ""):
+    for line in patches.marked(patches.lines(change.patch or "")):
         here = [
             each
-            for side, number in (("old", line.old), ("new", line.new))
-            if number is not None
-            for each in said.get((change.path, side, number), ())
+            for side in get_args(Side)
+            if (number := line.number(side)) is not None
+            for each in said.get((change.path_on(side), side, number), ())
         ]
-        below = writing is not None and writing.path == change.path and _is_at(line, writing)
-        rows.append(Row(line, here, writing if below else None))
+        rows.append(Row(line, here, writing if writing is not None and _is_at(change, line, writing) else None))
     return Changed(change, rows)
 
 
-def _is_at(line: patches.Line, writing: Writing) -> bool:
-    return line.number("old" if writing.side == "old" else "new") == writing.line
+def _side(named: str | None) -> Side:
+    return "old" if named == "old" else "new"
+
+
+def _is_at(change: Change, line: patches.Line, writing: Writing) -> bool:
+    return writing.path == change.path_on(writing.side) and line.number(writing.side) == writing.line
 
 
 def add_repository_routes(router: APIRouter, kind: RepositoryType, base: str) -> None:

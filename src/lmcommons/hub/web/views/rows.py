@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lmcommons.hub.web.cells import Cell
 
 ROWS = 25  # of a page
-COLUMNS = 30  # of a page; a row's own page has all
+COLUMNS = 30  # of a page; a row's own page has more
 SPLITS = 200  # that can be chosen
 WORDS = 200  # characters of a search
 IMAGE_LIMIT = 10 << 20  # bytes
@@ -108,8 +108,7 @@ def image(request: Request) -> Response:
     content = image_content(read.rows[0].get(request.query_params.get("column", ""))) if read.rows else None
     if content is None or len(content) > IMAGE_LIMIT:
         raise NotFound("No image of at most {limit:,} bytes in this cell", limit=IMAGE_LIMIT)
-    headers = {**HEADERS, "Cache-Control": "private, no-cache"}
-    return Response(content, 200, headers, media_type(content))
+    return Response(content, 200, HEADERS, media_type(content))
 
 
 def _row(
@@ -127,7 +126,8 @@ def _row(
         )
     names = read.schema.names
     fields = zip(names, map(str, read.schema.types), whole_row(read.rows[0], names), strict=True)
-    return page(request, "dataset/row.html", number=number, last=read.total, fields=list(fields), **values)
+    values |= {"number": number, "last": read.total, "fields": list(fields), "width": read.width}
+    return page(request, "dataset/row.html", **values)
 
 
 def _rows(hub: Hub, repository: Repository, split: Split, start: int, search: str) -> Shown:
@@ -137,9 +137,10 @@ def _rows(hub: Hub, repository: Repository, split: Split, start: int, search: st
         found = hub.datasets.search(repository, split, search, start, ROWS)
         schema, numbered = found.schema, found.rows
         rest: dict[str, Any] = {"following": found.following, "looked_at": found.looked_at}
+        width = len(schema or ())
     else:
         read = hub.datasets.rows(repository, split, start, ROWS)
-        schema, numbered = read.schema, list(enumerate(read.rows, start))
+        schema, numbered, width = read.schema, list(enumerate(read.rows, start)), read.width
         end = start + len(read.rows)
         rest = {"known": read.known, "total": read.total, "following": end if read.rows and end < read.known else None}
     if schema is None:
@@ -148,7 +149,7 @@ def _rows(hub: Hub, repository: Repository, split: Split, start: int, search: st
     cells = table([row for _, row in numbered], names)
     rows = [(number, shown) for (number, _), shown in zip(numbered, cells, strict=True)]
     columns = [(field.name, str(field.type)) for field in list(schema)[:COLUMNS]]
-    return Shown(columns, len(schema), rows, **rest)
+    return Shown(columns, width, rows, **rest)
 
 
 def _statistics(hub: Hub, repository: Repository, split: Split) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from lmcommons.hub.accounts.browser_sessions import COOKIE, session_id
 from lmcommons.hub.accounts.issuing import digest
 from lmcommons.hub.accounts.passwords import PASSWORD_LENGTH
-from lmcommons.hub.errors import BadRequest, HubError
+from lmcommons.hub.accounts.two_factor import Enrolment
+from lmcommons.hub.errors import BadRequest, Conflict, HubError
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import agent, form_page, network_address, own_name, with_session
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
@@ -57,8 +58,15 @@ def two_factor(request: Request) -> Response:
 
 
 def begin_two_factor(request: Request, form: Form) -> Response:
-    """Show what an authenticator is given."""
-    return _enrolment_page(request)
+    """Show what an authenticator is given; the password shows that it is no stolen browser."""
+    hub: Hub = request.app.state.hub
+    try:
+        hub.limits.take_sign_in(network_address(request), own_name(request))
+        hub.sign_in.require_password(visitor(request), form.get("present", ""))
+        begun = hub.two_factors.begin(visitor(request))
+    except HubError as error:
+        return _two_factor_page(request, error=error)
+    return _enrolment_page(request, begun)
 
 
 def confirm_two_factor(request: Request, form: Form) -> Response:
@@ -68,7 +76,10 @@ def confirm_two_factor(request: Request, form: Form) -> Response:
         hub.limits.take_sign_in(network_address(request), own_name(request))
         codes = hub.two_factors.confirm(visitor(request), form.get("code", ""))
     except HubError as error:
-        return _enrolment_page(request, error=error)
+        try:
+            return _enrolment_page(request, hub.two_factors.begun(visitor(request)), error=error)
+        except Conflict:
+            return _two_factor_page(request, error=error)
     return _two_factor_page(request, codes=codes)
 
 
@@ -107,12 +118,7 @@ def _two_factor_page(request: Request, *, codes: list[str] | None = None, error:
     )
 
 
-def _enrolment_page(request: Request, *, error: HubError | None = None) -> Response:
-    hub: Hub = request.app.state.hub
-    try:
-        begun = hub.two_factors.begin(visitor(request))
-    except HubError as refused:  # it is on already
-        return _two_factor_page(request, error=refused)
+def _enrolment_page(request: Request, begun: Enrolment, *, error: HubError | None = None) -> Response:
     drawn = segno.make_qr(begun.uri, error="m").svg_inline(border=QR_BORDER, light="#fff", omitsize=True)
     picture = Markup(drawn)  # noqa: S704 - paths alone
     return form_page(request, "account/enrol.html", error, secret=begun.secret, qr=picture)

@@ -163,10 +163,8 @@ def answer_device(request: Request, form: Form) -> Response:
 def _login_page(request: Request, form: Form, *, error: HubError | None = None) -> Response:
     hub: Hub = request.app.state.hub
     wanted, is_open = local(form.get("next", "")), hub.joining.policy is not SignUp.CLOSED
-    changed = "changed" in request.query_params
-    return form_page(
-        request, "account/login.html", error, name=form.get("name", ""), next=wanted, open=is_open, changed=changed
-    )
+    said = {word: word in request.query_params for word in ("changed", "deleted")}
+    return form_page(request, "account/login.html", error, name=form.get("name", ""), next=wanted, open=is_open, **said)
 
 
 def _code_page(request: Request, ticket: str, form: Form, *, error: HubError | None = None) -> Response:

@@ -7,11 +7,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lmcommons.hub.accounts.permissions import RIGHTS, Action
-from lmcommons.hub.database.tables import TokenRole
+from lmcommons.hub.accounts.tokens import stored_scopes
+from lmcommons.hub.database.tables import RepositoryType, TokenRole
 from lmcommons.hub.errors import BadRequest, HubError
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import form_page, own_name
-from lmcommons.hub.web.visitors import Form, form_handler, signed_in
+from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 
 EXPIRIES = (7, 30, 90, 365)  # days that the page offers
 
@@ -35,6 +36,7 @@ def add(request: Request, form: Form) -> Response:
             _role(form.get("role", "")),
             scopes=_scopes(form.get("scopes", "")),
             life=timedelta(days=int(days)) if days else None,
+            by=visitor(request),
         )
     except HubError as error:
         return _page(request, error=error, form=form)
@@ -44,7 +46,7 @@ def add(request: Request, form: Form) -> Response:
 def revoke(request: Request, form: Form) -> Response:
     """End a token."""
     hub: Hub = request.app.state.hub
-    hub.tokens.revoke(own_name(request), request.path_params["token_id"])
+    hub.tokens.revoke(own_name(request), request.path_params["token_id"], by=visitor(request))
     return RedirectResponse("/settings/tokens", 303)
 
 
@@ -52,11 +54,12 @@ def _page(
     request: Request, *, made: str | None = None, error: HubError | None = None, form: Form | None = None
 ) -> Response:
     hub: Hub = request.app.state.hub
+    found = hub.tokens.of(own_name(request))
     return form_page(
         request,
         "account/tokens.html",
         error,
-        tokens=hub.tokens.of(own_name(request)),
+        tokens=[(token, _lines(hub.tokens.scopes_of(visitor(request), stored_scopes(token)))) for token in found],
         made=made,
         filled=form or {},
         roles=list(TokenRole),
@@ -69,6 +72,12 @@ def _role(text: str) -> TokenRole:
     if text not in list(TokenRole):
         raise BadRequest("A token's role is one of {choices}", choices=", ".join(TokenRole))
     return TokenRole(text)
+
+
+def _lines(scopes: list[tuple[str, str, int, Action]]) -> list[str]:
+    """Scopes as the form takes them."""
+    prefixes = {kind.value: kind.prefix for kind in RepositoryType}
+    return [f"{prefixes.get(kind, '')}{name}:{right}" for kind, name, _, right in scopes]
 
 
 def _scopes(text: str) -> dict[str, Action]:

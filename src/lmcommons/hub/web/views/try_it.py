@@ -32,7 +32,7 @@ class EventStream(StreamingResponse):
         super().__init__(
             events,
             media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
         self._events = events
 

@@ -1,5 +1,6 @@
 """The visitor's webhooks that watch a repository: what they tell, to whom, and how it went."""
 
+import json
 import secrets
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from lmcommons.hub.web.rendering import page, wants_part
 from lmcommons.hub.web.visitors import Form, form_handler, visitor
 
 PAGE = 30  # deliveries
+BODY_SHOWN = 10_000  # characters
 
 
 def webhooks(request: Request, kind: RepositoryType) -> Response:
@@ -40,6 +42,26 @@ def create(request: Request, form: Form, kind: RepositoryType) -> Response:
 def webhook(request: Request, kind: RepositoryType) -> Response:
     """A webhook, and its last deliveries."""
     return _page(request, kind)
+
+
+def delivery(request: Request, kind: RepositoryType) -> Response:
+    """What one delivery sends, without secrets, and how it went."""
+    hub, _, _ = repository_of(request, kind, Action.MANAGE)
+    actor, number = visitor(request), request.path_params["webhook"]
+    found = hub.webhooks.delivery(actor, number, request.path_params["delivery"])
+    message = hub.deliveries.message(found.id)
+    body = json.dumps(json.loads(message.body), ensure_ascii=False, indent=2) if message else ""
+    return _shown(
+        request,
+        kind,
+        "repository/delivery.html",
+        None,
+        webhook=hub.webhooks.find(actor, number),
+        delivery=found,
+        message=message,
+        body=body[:BODY_SHOWN],
+        is_cut=len(body) > BODY_SHOWN,
+    )
 
 
 def change(request: Request, form: Form, kind: RepositoryType) -> Response:
@@ -139,5 +161,6 @@ def add_repository_routes(router: APIRouter, kind: RepositoryType, base: str) ->
     router.add_route(f"{base}/settings/webhooks", partial(webhooks, kind=kind))
     router.add_route(f"{base}/settings/webhooks", form_handler(partial(create, kind=kind)), methods=["POST"])
     router.add_route(one, partial(webhook, kind=kind))
+    router.add_route(f"{one}/deliveries/{{delivery:int}}", partial(delivery, kind=kind))
     router.add_route(one, form_handler(partial(change, kind=kind)), methods=["POST"])
     router.add_route(f"{one}/act", form_handler(partial(act, kind=kind)), methods=["POST"])
