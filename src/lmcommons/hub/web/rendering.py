@@ -189,6 +189,7 @@ def _environment(language: str) -> Environment:
         "once": partial(secrets.token_urlsafe, 12),
         "languages": LANGUAGES,
         "page_language": language,
+        "space": "" if language == "zh" else " ",  # between sentences
         "section": None,
         "hide_search": False,
     }
