@@ -388,6 +388,7 @@ def test_in_a_displayed_formula_limits_stand_below_the_word_that_has_them() -> N
         ("$" + r"\sqrt{" * 330 + "$", "$" + r"\sqrt{" * 330 + "$"),
         # Each of these would become longer without end.
         (r"$\newcommand{\q}[1]{\q{#1#1}}\q{x}$", r"$\newcommand{\q}[1]{\q{#1#1}}\q{x}$"),
+        (r"$\newco\label{}mmand{\q}[1]{\q{#1#1}}\q{x}$", r"$\newco\label{}mmand{\q}[1]{\q{#1#1}}\q{x}$"),
         (r"$\def\q#1{\q{#1#1}}\q{x}$", r"$\def\q#1{\q{#1#1}}\q{x}$"),
         (r"$\newenvironment{q}{\q\q}{}\begin{q}\end{q}$", r"$\newenvironment{q}{\q\q}{}\begin{q}\end{q}$"),
     ],

@@ -95,10 +95,10 @@ def _render(renderer: Any, tokens: Sequence[Token], position: int, options: Any,
 
 
 def _mathml(latex: str, display: str) -> str:
-    if DEFINITION.search(latex):
-        raise ValueError("a formula that defines commands")
     for pattern, replacement in REWRITTEN:
         latex = pattern.sub(replacement, latex)
+    if DEFINITION.search(latex):  # now, that nothing is taken out of a command any more
+        raise ValueError("a formula that defines commands")
     element = convert_to_element(latex, display=display)
     if element.find(".//mspace[@linebreak]") is not None:  # which browsers do not obey
         element = convert_to_element(rf"\begin{{align*}}{latex}\end{{align*}}", display=display)
