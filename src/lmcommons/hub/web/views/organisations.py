@@ -9,13 +9,13 @@ from starlette.responses import RedirectResponse, Response
 from lmcommons.hub.accounts.permissions import Action, allowed, require
 from lmcommons.hub.database.tables import Account, OrganisationInvitation, Role
 from lmcommons.hub.errors import BadRequest, HubError
+from lmcommons.hub.repos.terms import SEARCH_LIMIT
 from lmcommons.hub.rooms import Hub
 from lmcommons.hub.web.forms import form_page
 from lmcommons.hub.web.lookup import neighbours, page_number
 from lmcommons.hub.web.visitors import Form, form_handler, signed_in, visitor
 
 PAGE = 30  # members, or changes of them
-SEARCH_LIMIT = 200  # characters
 
 
 def new(request: Request) -> Response:
